@@ -1,0 +1,223 @@
+"""What may be known at one moment, as the arrays every model reads.
+
+A model is one file that defines
+
+    Config                                   frozen dataclass of its settings
+    ANSWERS                                  frozenset of "rank", "churn", "value"
+    fit(past, config, *, runtime) -> State   State: frozen dataclass of arrays, tensors by name, numbers and words
+    score(state, past) -> float32[B, I]      when "rank" in ANSWERS: higher = sooner in the next order
+    predict(state, past) -> DataFrame        when "churn" in ANSWERS: user_key, churn (probability), value (money)
+
+`past.histories` holds B users, `past.items` I products; answers are in their order. Axes: B users, S sets, R rows, I items.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import scipy.sparse as sp
+
+from habitue.core.schemas import FEATURES, LABELS, TIMELINE, Features, Labels, Timeline, check
+
+PURCHASE = "Order Completed"
+REFUND = "Order Refunded"
+DAY_US = 86_400_000_000
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Every user's sets, flat. Users ascend by key; a user's sets ascend by time; rows of a set are distinct items.
+
+    A user may have no set. Sets of user b are `set_start[b]:set_start[b + 1]`, rows of set s are
+    `row_start[s]:row_start[s + 1]`.
+    """
+
+    user_keys: Ints  # [B]
+    set_start: Ints  # [B + 1]
+    set_at: npt.NDArray[np.float64]  # [S] days since 1970-01-01 UTC
+    set_kind: npt.NDArray[np.int8]  # [S] index into `kinds`
+    row_start: Ints  # [S + 1]
+    row_item: npt.NDArray[np.int32]  # [R] index into Past.items
+    row_quantity: Floats  # [R] units
+    row_value: Floats  # [R] money, major units
+    kinds: tuple[str, ...] = (PURCHASE, REFUND)
+
+    @property
+    def set_user(self) -> Ints:
+        """[S] index of the user of each set."""
+        return np.repeat(np.arange(len(self.user_keys)), np.diff(self.set_start))
+
+    @property
+    def row_set(self) -> Ints:
+        """[R] index of the set of each row."""
+        return np.repeat(np.arange(len(self.set_at)), np.diff(self.row_start))
+
+    def keep_sets(self, keep: npt.NDArray[np.bool_]) -> Histories:
+        """Return the same users with only the sets where `keep` [S] is true."""
+        rows = np.repeat(keep, np.diff(self.row_start))
+        return self._rebuild(keep, rows)
+
+    def keep_rows(self, keep: npt.NDArray[np.bool_]) -> Histories:
+        """Return the same users with only the rows where `keep` [R] is true; a set left empty goes too."""
+        left = np.bincount(self.row_set[keep], minlength=len(self.set_at)) > 0
+        return self._rebuild(left, keep)
+
+    def of_kind(self, kind: str) -> Histories:
+        """Return the same users with only the sets of one kind."""
+        index = self.kinds.index(kind) if kind in self.kinds else -1
+        return self.keep_sets(self.set_kind == index)
+
+    def before(self, day: float) -> Histories:
+        """Return the same users with only the sets strictly before `day` (days since 1970-01-01 UTC)."""
+        return self.keep_sets(self.set_at < day)
+
+    def take(self, users: npt.ArrayLike) -> Histories:
+        """Return the users at these indices, in this order (an index may repeat)."""
+        index = np.asarray(users, dtype=np.int64)
+        sets = _ranges(self.set_start[index], self.set_start[index + 1])
+        rows = _ranges(self.row_start[sets], self.row_start[sets + 1])
+        return dataclasses.replace(
+            self,
+            user_keys=self.user_keys[index],
+            set_start=_starts(self.set_start[index + 1] - self.set_start[index]),
+            set_at=self.set_at[sets],
+            set_kind=self.set_kind[sets],
+            row_start=_starts(self.row_start[sets + 1] - self.row_start[sets]),
+            row_item=self.row_item[rows],
+            row_quantity=self.row_quantity[rows],
+            row_value=self.row_value[rows],
+        )
+
+    def _rebuild(self, sets: npt.NDArray[np.bool_], rows: npt.NDArray[np.bool_]) -> Histories:
+        per_user = np.bincount(self.set_user[sets], minlength=len(self.user_keys))
+        per_set = np.bincount(self.row_set[rows], minlength=len(self.set_at))[sets]
+        return dataclasses.replace(
+            self,
+            set_start=_starts(per_user),
+            set_at=self.set_at[sets],
+            set_kind=self.set_kind[sets],
+            row_start=_starts(per_set),
+            row_item=self.row_item[rows],
+            row_quantity=self.row_quantity[rows],
+            row_value=self.row_value[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Past:
+    """Everything that may be known at `as_of`; what a model is fitted on and asked with."""
+
+    as_of: dt.datetime  # UTC; nothing at or after it is in here
+    horizon_days: int  # length of the churn and value forecast
+    items: tuple[str, ...]  # I products, ascending; may hold products nobody has bought yet
+    histories: Histories  # B users, guests too
+    known: npt.NDArray[np.bool_]  # [B] False = known only by a guest order: never evaluated, never a churn or value row
+    words: (
+        sp.csr_matrix | None
+    )  # [I, V] unit rows of the products' words (a zero row = no words); None = modality missing
+    features: Features  # FEATURES at as_of, known users only
+    train_features: Features  # FEATURES at earlier moments whose horizon closed at or before as_of
+    train_labels: Labels  # LABELS of the same (user_key, as_of) pairs
+
+    @property
+    def day(self) -> float:
+        """`as_of` in days since 1970-01-01 UTC."""
+        return self.as_of.timestamp() / 86_400
+
+    def take(self, users: npt.ArrayLike) -> Past:
+        """Return the same past, asked about the users at these indices of `histories` only."""
+        index = np.asarray(users, dtype=np.int64)
+        return dataclasses.replace(self, histories=self.histories.take(index), known=self.known[index])
+
+    def rewind(self, as_of: dt.datetime) -> Past:
+        """Return what was known at an earlier moment: sets before it, labels closed by it.
+
+        FEATURES at that moment are those of `train_features` when they hold it, else none. The catalogue stays.
+        """
+        earlier = dataclasses.replace(
+            self,
+            as_of=as_of,
+            histories=self.histories.before(as_of.timestamp() / 86_400),
+            train_features=self.train_features.filter(pl.lit(False)),
+            train_labels=self.train_labels.filter(pl.col("horizon_end") <= as_of),
+            features=self.train_features.filter(pl.col("as_of") == as_of),
+        )
+        pairs = earlier.train_labels.select("user_key", "as_of")
+        return dataclasses.replace(
+            earlier, train_features=pairs.join(self.train_features, on=["user_key", "as_of"], maintain_order="left")
+        )
+
+
+def histories(timeline: Timeline, items: tuple[str, ...], *, users: npt.ArrayLike | None = None) -> Histories:
+    """Flatten TIMELINE into arrays; `items` ascending, rows of products outside it are dropped.
+
+    `users`: keys to hold, in any order (default: everyone in the timeline); one without a set gets an empty history.
+    O(rows log items).
+    """
+    check(timeline, TIMELINE, at="model.histories")
+    keys = np.unique(np.asarray(timeline["user_key"] if users is None else users, dtype=np.int64))
+    kinds = tuple(dict.fromkeys((PURCHASE, REFUND, *sorted(timeline["kind"].unique().to_list()))))
+    sets = timeline.filter(pl.col("user_key").is_in(keys.tolist()), pl.col("item_ids").list.len() > 0)
+    sets = sets.sort("user_key", "step").with_row_index("set")
+    rows = sets.select("set", "item_ids", "quantities", "values").explode("item_ids", "quantities", "values")
+    vocabulary = pl.DataFrame(
+        {"item_ids": list(items), "item": np.arange(len(items), dtype=np.int32)},
+        schema={"item_ids": pl.String, "item": pl.Int32},
+    )
+    rows = rows.join(vocabulary, on="item_ids", how="inner", maintain_order="left")
+    per_set = np.bincount(rows["set"].to_numpy(), minlength=sets.height)
+    owner = np.searchsorted(keys, sets["user_key"].to_numpy())
+    every = Histories(
+        user_keys=keys,
+        set_start=_starts(np.bincount(owner, minlength=len(keys))),
+        set_at=sets["at"].dt.epoch("us").to_numpy() / DAY_US,
+        set_kind=np.array([kinds.index(k) for k in sets["kind"].to_list()], dtype=np.int8),
+        row_start=_starts(per_set),
+        row_item=rows["item"].to_numpy().astype(np.int32),
+        row_quantity=rows["quantities"].fill_null(0).to_numpy().astype(np.float32),
+        row_value=rows["values"].fill_null(0).to_numpy().astype(np.float32),
+        kinds=kinds,
+    )
+    return every.keep_sets(per_set > 0)
+
+
+def next_sets(every: Histories, *, after: float, until: float, kind: str = PURCHASE) -> sp.csr_matrix:
+    """Return each user's first set of `kind` in [after, until) as a 0/1 matrix [B, items seen]; a row may be empty.
+
+    Columns: index into the items `every` was built with (width = largest index + 1; pad as needed).
+    """
+    wanted = every.of_kind(kind)
+    wanted = wanted.keep_sets((wanted.set_at >= after) & (wanted.set_at < until))
+    owner = wanted.set_user
+    first = np.r_[True, owner[1:] != owner[:-1]] if len(owner) else np.zeros(0, dtype=bool)
+    wanted = wanted.keep_sets(first)
+    rows = wanted.set_user[wanted.row_set]
+    width = int(every.row_item.max()) + 1 if len(every.row_item) else 0
+    ones = np.ones(len(rows), dtype=np.float32)
+    return sp.csr_matrix((ones, (rows, wanted.row_item)), shape=(len(every.user_keys), width))
+
+
+def check_past(past: Past) -> None:
+    """Hold the tables inside `past` against their contracts. Raises SchemaError."""
+    check(past.features, FEATURES, at="model.past.features")
+    check(past.train_features, FEATURES, at="model.past.train_features")
+    check(past.train_labels, LABELS, at="model.past.train_labels")
+
+
+def _starts(counts: npt.NDArray[np.int64]) -> Ints:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+def _ranges(start: Ints, end: Ints) -> Ints:
+    """Concatenate the ranges start[i]:end[i]."""
+    counts = end - start
+    offsets = np.repeat(start - _starts(counts)[:-1], counts)
+    return np.arange(int(counts.sum()), dtype=np.int64) + offsets

@@ -1,0 +1,1 @@
+"""Identities and pseudonyms, callable from any stage."""
