@@ -1,14 +1,14 @@
 """The contracts of the tables that stages hand each other: meaning, unit and null rule, written once.
 
-`docs/schemas.md` is generated from this file. A public stage function calls `check(frame, TABLE, at="stage.function")`
-on its first line. Types: `str`, `i64`, `i32`, `f64`, `bool`, `utc` (microseconds, UTC), `list[...]`; a trailing `?` allows
-null. No float column may hold NaN or infinity: what is unknown is null.
+`docs/schemas.md` is generated from this file. A public stage function calls `check(frame, TABLE, at="stage.name")` on
+its first line. Types: `str`, `i64`, `i32`, `f64`, `bool`, `utc` (microseconds, UTC), `list[...]`; a trailing `?`
+allows null. No float column may hold NaN or infinity: what is unknown is null.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import polars as pl
 
@@ -31,7 +31,7 @@ class Col:
     @property
     def dtype(self) -> pl.DataType:
         """The Polars type."""
-        return _dtype(self.type.removesuffix("?"))
+        return _dtype(self.type)
 
 
 @dataclass(frozen=True)
@@ -379,7 +379,7 @@ def check(frame: pl.DataFrame, table: Table, *, at: str) -> None:
             raise _broken(
                 at, table, f"column '{extra}' is not in the contract", "Drop it, or put it into a JSON column"
             )
-        if frame.schema[extra] != _dtype(table.rest.removesuffix("?")):
+        if frame.schema[extra] != _dtype(table.rest):
             raise _broken(at, table, f"column '{extra}' is {frame.schema[extra]}, not {table.rest}", "Cast it")
     for col in table.columns:
         if frame.schema[col.name] != col.dtype:
@@ -425,7 +425,8 @@ def _broken(at: str, table: Table, found: str, remedy: str) -> SchemaError:
     )
 
 
-def _dtype(name: str) -> Any:
+def _dtype(name: str) -> pl.DataType:
+    name = name.removesuffix("?")
     if name.startswith("list["):
         return pl.List(_dtype(name[5:-1]))
     return {

@@ -8,7 +8,8 @@ A model is one file that defines
     score(state, past) -> float32[B, I]      when "rank" in ANSWERS: higher = sooner in the next order
     predict(state, past) -> DataFrame        when "churn" in ANSWERS: user_key, churn (probability), value (money)
 
-`past.histories` holds B users, `past.items` I products; answers are in their order. Axes: B users, S sets, R rows, I items.
+`past.histories` holds B users, `past.items` I products; answers are in their order.
+Axes: B users, S sets, R rows, I items.
 """
 
 from __future__ import annotations
