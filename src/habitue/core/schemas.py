@@ -64,6 +64,10 @@ class Table:
         )
 
 
+# The two stored kinds that carry money of an order.
+PURCHASE = "Order Completed"
+REFUND = "Order Refunded"
+
 EVENTS = Table(
     "events",
     1,
