@@ -1,0 +1,58 @@
+"""The command line: one file a stage, each command parses, calls and prints.
+
+Exit codes: 0 fine, 1 the data or the run failed, 2 wrong use, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from habitue import STAGES, __version__
+from habitue.cli import apply, collect, model, quality, report
+from habitue.core.errors import HabitueError
+
+app = typer.Typer(
+    name="habitue",
+    help="Everything a shop's customers do, say and show, in one customer model.\n\n"
+    f"The stages, in order: {' > '.join(STAGES)}.\n\nStart with: habitue demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+@app.callback(invoke_without_command=True)
+def about(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    """Print the version when asked."""
+    if version:
+        typer.echo(f"habitue {__version__}")
+        raise typer.Exit
+
+
+app.command("demo")(report.demo)
+app.command("init")(collect.init)
+app.command("import")(collect.import_)
+app.command("check")(quality.check)
+app.command("train")(model.train)
+app.command("recommend")(apply.recommend)
+app.command("predict")(apply.predict)
+app.command("report")(report.report)
+app.command("run")(report.run)
+
+
+def main() -> None:
+    """Run the command line; a HabitueError becomes one sentence and its exit code."""
+    try:
+        app()
+    except HabitueError as error:
+        typer.echo(f"habitue: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo(
+            "habitue: stopped by Ctrl-C. Nothing is half-written; the same command starts again where it is safe.",
+            err=True,
+        )
+        sys.exit(130)

@@ -1,0 +1,67 @@
+"""Options that several commands share, and how a command prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Workspace = Annotated[
+    Path, typer.Option("--workspace", "-w", help="The shop's folder.", show_default="the current folder")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of words.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Write the whole table here: .parquet, .csv or .jsonl by suffix.")
+]
+
+
+def print_json(values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+    """Print one line of JSON to standard output; times as ISO 8601."""
+    typer.echo(json.dumps(values, ensure_ascii=False, default=str))
+
+
+def print_table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of words; `columns`: header -> 'left' or 'right'. Never interprets markup in the cells."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name, side in columns.items():
+        table.add_column(escape(name), justify="right" if side == "right" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console().print(table)
+
+
+def write_table(frame: pl.DataFrame, path: Path) -> None:
+    """Write a table by the suffix of `path`; CSV cells that a spreadsheet would run as a formula get a quote."""
+    from habitue.core.errors import UsageError
+
+    if path.suffix == ".parquet":
+        frame.write_parquet(path)
+    elif path.suffix == ".csv":
+        _inert(frame).write_csv(path)
+    elif path.suffix in (".jsonl", ".ndjson"):
+        frame.write_ndjson(path)
+    else:
+        raise UsageError(
+            "--out",
+            found=f"'{path.suffix or path.name}' is no table format known here",
+            consequence="Nothing was written",
+            remedy="End the name in .parquet, .csv or .jsonl",
+        )
+
+
+def _inert(frame: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    risky = pl.col(pl.String).str.contains(r"^[=+\-@\t\r]")
+    text = pl.col(pl.String)
+    return frame.with_columns(pl.when(risky).then(pl.concat_str(pl.lit("'"), text)).otherwise(text).name.keep())

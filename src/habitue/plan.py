@@ -1,0 +1,50 @@
+"""Every setting of a workspace, as `habitue.toml` writes it: frozen dataclasses, an unknown key stops the run."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from habitue.core.settings import fill, read_toml
+from habitue.encode.text import Config as Words
+from habitue.model.blend import Config as Blend
+from habitue.quality import Config as Quality
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file that `habitue run` imports; paths are relative to the workspace."""
+
+    file: str
+    mapping: str
+
+
+@dataclass(frozen=True)
+class Season:
+    """A prior on the level of the forecast's season, stated before the future is opened; 1 = no season."""
+
+    factor: float = 1.0
+    source: str = "none stated"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All settings of one workspace."""
+
+    schema_version: int = 1
+    buckets: int = 8  # person tables lie in buckets of user_key % buckets; fixed when the workspace is made
+    currency: str = "GBP"  # of what people read; a mapping names the currency of its file
+    seed: int = 0
+    horizon_days: int = 92  # churn = no order, value = money, in this many days
+    cut: dt.datetime | None = None  # the back-test's moment; None = horizon_days before the end of the data
+    source: tuple[Source, ...] = ()
+    season: Season = field(default_factory=Season)
+    quality: Quality = field(default_factory=Quality)
+    words: Words = field(default_factory=Words)
+    blend: Blend = field(default_factory=Blend)
+
+
+def load(path: Path) -> Plan:
+    """Read `habitue.toml`. Raises SettingsError for an unknown key, a wrong type or broken TOML."""
+    return fill(Plan, read_toml(path), where=path.name)
