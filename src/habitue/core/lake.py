@@ -1,0 +1,334 @@
+"""The lake: Delta tables in a folder. Append, read at a version, delete by key; several tables as one change.
+
+Tables with a `user_key` lie in partitions of `bucket = user_key % buckets`, so that a per-user stage needs only one of
+them in memory. File statistics are kept for time, kind and key columns alone: words of people never get into the log.
+Rows come back in the order of the table's moment and key, whatever the order of files, so a run can be repeated.
+
+Several tables change together in `Lake.transaction`: a journal file names the version each table had; while it exists
+everybody reads those versions, and deleting it is the commit. After a crash the next writer restores them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import polars as pl
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from habitue.core import lock
+from habitue.core.errors import LakeError, UsageError, did_you_mean
+from habitue.core.schemas import IDENTITIES, TABLES, Table, check
+
+MOMENTS = ("at", "valid_from", "as_of")
+STATISTICS = (*MOMENTS, "kind", "user_key", "bucket")
+NEVER = -1  # the version of a table that was never written
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The folder of Delta tables of one workspace; `buckets` is fixed when a table is first written."""
+
+    root: Path
+    buckets: int = 8
+
+    def append(self, table: Table, frame: pl.DataFrame) -> int:
+        """Add the rows of `frame` in one commit and return the table's new version; a killed write adds nothing.
+
+        An empty frame changes nothing. Raises SchemaError when `frame` breaks the contract, LakeError.
+        """
+        check(frame, table, at="lake.append")
+        if frame.is_empty():
+            return self.version(table)
+        return self._write(table, frame, mode="append", schema_mode="merge" if table.rest else None)
+
+    def replace(self, table: Table, frame: pl.DataFrame) -> int:
+        """Put `frame` in the place of all rows (for derived tables); older versions stay readable."""
+        check(frame, table, at="lake.replace")
+        return self._write(table, frame, mode="overwrite", schema_mode="overwrite")
+
+    def read(
+        self,
+        table: Table,
+        *,
+        version: int | None = None,
+        columns: Sequence[str] | None = None,
+        bucket: int | None = None,
+    ) -> pl.DataFrame:
+        """Return the rows at `version` (default: the latest), ordered by moment and key; empty when never written.
+
+        `columns`: only these; `bucket`: only users with user_key % buckets == bucket. Costs a sort: O(n log n).
+        """
+        version = self._readable(table, version)
+        if version == NEVER:
+            return table.empty() if columns is None else table.empty().select(columns)
+        try:
+            rows = pl.scan_delta(str(self._path(table)), version=version)
+            stored = [c for c in rows.collect_schema().names() if c != "bucket"]
+            names = [c.name for c in table.columns]
+            wanted = list(columns) if columns is not None else [*names, *(c for c in stored if c not in names)]
+            order = [c for c in dict.fromkeys((*MOMENTS, *table.key)) if c in stored]
+            if bucket is not None:
+                rows = rows.filter(pl.col("bucket") == bucket)
+            later = [pl.lit(None, dtype=table.schema[c]).alias(c) for c in wanted if c not in stored]
+            frame = rows.select({*wanted, *order} & set(stored)).collect().sort(order, nulls_last=False)
+            return frame.with_columns(later).select(wanted)
+        except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
+            raise self._unreadable(table, version) from error
+
+    def delete_users(self, table: Table, user_keys: Iterable[int]) -> int:
+        """Delete the rows of these users from the files themselves and return how many there were.
+
+        Files without them stay as they are. Older versions of the table can no longer be read: they held the rows.
+        It cannot be undone, so it cannot be part of a transaction.
+        """
+        keys = sorted(set(user_keys))
+        if "user_key" not in table.schema:
+            raise UsageError(
+                f"lake.{table.name}",
+                found="the table has no user_key",
+                consequence="No row of it can be told to be a user's",
+                remedy="Delete from a table of people",
+            )
+        with self.exclusive():
+            assert not self._journal.exists(), "an erasure inside a transaction"
+            delta = self._delta(table)
+            if delta is None or not keys:
+                return 0
+            buckets = sorted({key % self.buckets for key in keys})
+            gone = delta.delete(f"bucket IN ({_list(buckets)}) AND user_key IN ({_list(keys)})")
+            delta.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
+        return int(gone["num_deleted_rows"])
+
+    def compact(self, table: Table) -> int:
+        """Merge small files of each partition; rows and older versions stay. Returns how many files went."""
+        with self.exclusive():
+            delta = self._delta(table)
+            return 0 if delta is None else int(delta.optimize.compact()["numFilesRemoved"])
+
+    def history(self, table: Table) -> pl.DataFrame:
+        """Return one row per version, latest first: version, at (UTC), operation, rows_added, files_removed."""
+        schema = {
+            "version": pl.Int64(),
+            "at": pl.Datetime("us", "UTC"),
+            "operation": pl.String(),
+            "rows_added": pl.Int64(),
+            "files_removed": pl.Int64(),
+        }
+        delta = self._delta(table)
+        rows = [
+            {
+                "version": entry["version"],
+                "at": dt.datetime.fromtimestamp(entry["timestamp"] / 1000, tz=dt.UTC),
+                "operation": entry["operation"],
+                "rows_added": entry.get("operationMetrics", {}).get("num_added_rows"),
+                "files_removed": entry.get("operationMetrics", {}).get("num_removed_files"),
+            }
+            for entry in (delta.history() if delta is not None else [])
+        ]
+        return pl.DataFrame(rows, schema=schema)
+
+    def files(self, table: Table, version: int | None = None) -> list[str]:
+        """Return the paths of the Parquet files that make up a version, ascending: what another engine must read."""
+        version = self._readable(table, version)
+        if version == NEVER:
+            return []
+        return sorted(deltalake.DeltaTable(self._path(table), version=version).file_uris())
+
+    def version(self, table: Table) -> int:
+        """Return the version that is read now: the latest, or the last before an unfinished transaction; -1 = none."""
+        before = self._journal_entries()
+        if table.name in before:
+            return before[table.name]
+        return self._latest(table)
+
+    @contextmanager
+    def exclusive(self, *, wait_s: float = 5.0) -> Iterator[None]:
+        """Be the only writer of this lake, across threads and processes; undoes what a crashed writer left.
+
+        Raises LakeError when another writer stays for `wait_s` seconds, or the folder cannot be written.
+        """
+        with lock.exclusive(self.root / ".lock", wait_s=wait_s) as outermost:
+            if outermost:
+                self._roll_back()
+            yield
+
+    @contextmanager
+    def transaction(self, *tables: Table) -> Iterator[None]:
+        """Change several tables as one: all of it is seen afterwards, or none when anything at all goes wrong.
+
+        Inside, `read` still answers with the rows from before. Transactions do not nest.
+        """
+        with self.exclusive():
+            assert not self._journal.exists(), "a transaction inside a transaction"
+            self._write_journal({table.name: self._latest(table) for table in tables})
+            try:
+                yield
+            except BaseException:
+                self._roll_back()
+                raise
+            self._journal.unlink()
+
+    @property
+    def _journal(self) -> Path:
+        return self.root / ".journal"
+
+    def _path(self, table: Table) -> Path:
+        return self.root / table.name
+
+    def _latest(self, table: Table) -> int:
+        delta = self._delta(table)
+        return NEVER if delta is None else int(delta.version())
+
+    def _readable(self, table: Table, version: int | None) -> int:
+        current = self.version(table)
+        if version is None:
+            return current
+        if not 0 <= version <= current:
+            raise LakeError(
+                f"lake.{table.name}",
+                found=f"there is no version {version}",
+                consequence="Rows of another moment would be taken for it",
+                remedy="The table was never written" if current == NEVER else f"Versions go from 0 to {current}",
+            )
+        return version
+
+    def _delta(self, table: Table) -> deltalake.DeltaTable | None:
+        """Open the table, or None when it was never written. Holds its contract and buckets against ours."""
+        try:
+            delta = deltalake.DeltaTable(self._path(table))
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError) as error:
+            raise self._unreadable(table, None) from error
+        written: dict[str, int] = json.loads(delta.metadata().description or "{}")
+        if written.get("schema_version", 0) > table.version:
+            raise LakeError(
+                f"lake.{table.name}",
+                found=f"contract version {written['schema_version']}; this Habitue knows up to {table.version}",
+                consequence="Its columns may mean something else",
+                remedy="Install the Habitue that wrote it, or a later one",
+            )
+        if written.get("buckets", self.buckets) != self.buckets:
+            raise LakeError(
+                f"lake.{table.name}",
+                found=f"the table has {written['buckets']} buckets and habitue.toml says {self.buckets}",
+                consequence="A user's rows would be looked for in the wrong place",
+                remedy=f"Set buckets = {written['buckets']}",
+            )
+        return delta
+
+    def _write(self, table: Table, frame: pl.DataFrame, *, mode: Any, schema_mode: Any) -> int:
+        if table is IDENTITIES:
+            raise LakeError(
+                "lake.identities",
+                found="raw ids of people",
+                consequence="They would stay in older versions of a Delta table after an erasure",
+                remedy="Keep them with protect.identities",
+            )
+        bucketed = "user_key" in table.schema
+        if bucketed:
+            bucket = pl.col("user_key").fill_null(0) % self.buckets
+            frame = frame.with_columns(bucket=bucket.cast(pl.Int32))
+        kept = [c for c in STATISTICS if c in frame.columns]
+        with self.exclusive():
+            self._delta(table)
+            try:
+                deltalake.write_deltalake(
+                    self._path(table),
+                    frame,
+                    mode=mode,
+                    schema_mode=schema_mode,
+                    partition_by=["bucket"] if bucketed else None,
+                    name=table.name,
+                    description=json.dumps({"schema_version": table.version, "buckets": self.buckets}),
+                    configuration={
+                        "delta.enableDeletionVectors": "false",
+                        "delta.enableExpiredLogCleanup": "false",  # an old version goes by erasure, never by age
+                        **(
+                            {"delta.dataSkippingStatsColumns": ",".join(kept)}
+                            if kept
+                            else {"delta.dataSkippingNumIndexedCols": "0"}
+                        ),
+                    },
+                    writer_properties=deltalake.WriterProperties(compression="ZSTD", compression_level=3),
+                )
+            except (DeltaError, OSError) as error:
+                raise LakeError(
+                    f"lake.{table.name}",
+                    found=f"the write failed ({_first_line(error)})",
+                    consequence="The table is as it was before",
+                    remedy="Check the disk's space and the folder's rights, then do it again",
+                ) from error
+            return self._latest(table)
+
+    def _journal_entries(self) -> dict[str, int]:
+        try:
+            entries: dict[str, int] = json.loads(self._journal.read_text())
+        except FileNotFoundError:
+            return {}
+        return entries
+
+    def _write_journal(self, versions: dict[str, int]) -> None:
+        draft = self.root / ".journal.draft"
+        with draft.open("w") as file:
+            json.dump(versions, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(self._journal)
+
+    def _roll_back(self) -> None:
+        """Bring every table of the journal back to its version; doing it twice does no harm."""
+        if not self._journal.exists():
+            return
+        tables = {table.name: table for table in TABLES}
+        for name, version in self._journal_entries().items():
+            path = self.root / name
+            if version == NEVER:
+                shutil.rmtree(path, ignore_errors=not path.exists())
+            elif self._latest(tables[name]) != version:
+                deltalake.DeltaTable(path).restore(version)
+        self._journal.unlink()
+
+    def _unreadable(self, table: Table, version: int | None) -> LakeError:
+        which = "the table" if version is None else f"version {version} of the table"
+        return LakeError(
+            f"lake.{table.name}",
+            found=f"{which} cannot be read",
+            consequence="Its files are damaged, or were removed when a person's rows were erased",
+            remedy="Read the latest version, or import the source files into a new workspace",
+        )
+
+
+def open_lake(root: Path, *, buckets: int = 8) -> Lake:
+    """Return the lake in the folder `root`; nothing is read or written yet."""
+    return Lake(root=root, buckets=buckets)
+
+
+def table_named(name: str) -> Table:
+    """Return the contract of a table by its name. Raises UsageError with "did you mean"."""
+    tables = {table.name: table for table in TABLES if table is not IDENTITIES}
+    if name not in tables:
+        raise UsageError(
+            "lake",
+            found=f"there is no table '{name}'",
+            consequence="Nothing can be read by that name",
+            remedy=did_you_mean(name, tables),
+        )
+    return tables[name]
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

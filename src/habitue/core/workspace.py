@@ -1,0 +1,146 @@
+"""A workspace: the folder that holds a shop's plan, lake, identities, models and reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from habitue.core import settings
+from habitue.core.errors import LakeError, SettingsError, UsageError
+from habitue.core.lake import Lake, open_lake
+
+PLAN = "habitue.toml"
+VERSION = 1  # of the folder's layout
+
+_PLAN_TEXT = """\
+# Habitue's plan for this shop. Lines that start with # are comments; a setting that does not exist stops the run.
+
+[workspace]
+schema_version = {version}    # layout of this folder, written by `habitue init`; leave it
+buckets = {buckets}           # parts the users are divided into, fixed once rows are stored; more = less memory
+currency = "{currency}"    # ISO 4217; of files whose mapping names none
+"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The section `[workspace]` of habitue.toml."""
+
+    schema_version: int
+    buckets: int = 8
+    currency: str = "EUR"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """An opened workspace; the folders below exist."""
+
+    root: Path
+    lake: Lake
+    currency: str
+
+    @property
+    def plan(self) -> Path:
+        """The file with every setting."""
+        return self.root / PLAN
+
+    @property
+    def identities(self) -> Path:
+        """The SQLite file with raw ids; absent until the first import."""
+        return self.root / "identities.sqlite"
+
+    @property
+    def vectors(self) -> Path:
+        """Encoder output, one folder a modality."""
+        return self.root / "vectors"
+
+    @property
+    def models(self) -> Path:
+        """Fitted models, `<name>/<version>`."""
+        return self.root / "models"
+
+    @property
+    def reports(self) -> Path:
+        """Self-contained pages and the JSON behind them."""
+        return self.root / "reports"
+
+
+def init(folder: Path | str, *, buckets: int = 8, currency: str = "EUR") -> Workspace:
+    """Make `folder` a workspace and open it; files that are there stay.
+
+    Raises UsageError when it is one already or is a file, LakeError when it cannot be written, SettingsError for a
+    currency that is not three capital letters or a number of buckets below 1.
+    """
+    root = Path(folder)
+    _check(Config(VERSION, buckets, currency), root / PLAN)
+    if (root / PLAN).exists():
+        raise UsageError(
+            str(root),
+            found="this is a workspace already",
+            consequence="Its plan would be overwritten",
+            remedy="Use it as it is, or choose another folder",
+        )
+    try:
+        for name in ("lake", "vectors", "models", "reports", "state"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        # last, so that a folder with a plan has everything else
+        (root / PLAN).write_text(_PLAN_TEXT.format(version=VERSION, buckets=buckets, currency=currency))
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(
+            str(root),
+            found="a file is in the way of the folder",
+            consequence="A workspace is a folder",
+            remedy="Choose another name",
+        ) from error
+    except OSError as error:
+        raise LakeError(
+            str(root),
+            found=f"the folder cannot be written ({error.strerror})",
+            consequence="A workspace cannot be made there",
+            remedy="Choose a folder you may write to",
+        ) from error
+    return open_workspace(root)
+
+
+def open_workspace(folder: Path | str) -> Workspace:
+    """Open a workspace for reading and writing; nothing is written yet.
+
+    Raises UsageError when `folder` is none, LakeError when a newer Habitue made it, SettingsError for its settings.
+    """
+    root = Path(folder)
+    if not (root / PLAN).is_file():
+        raise UsageError(
+            str(root),
+            found=f"there is no {PLAN}, so this is not a workspace",
+            consequence="There is nothing to read or to import into",
+            remedy=f"Make it one with: habitue init {root}",
+        )
+    section = settings.read_toml(root / PLAN).get("workspace", {})
+    found = section.get("schema_version")
+    if isinstance(found, int) and found > VERSION:
+        raise LakeError(
+            str(root),
+            found=f"the workspace has layout {found}; this Habitue knows up to {VERSION}",
+            consequence="It could be read wrongly or damaged",
+            remedy="Install the Habitue that made it, or a later one",
+        )
+    config = settings.fill(Config, section, where=f"{root / PLAN} [workspace]")
+    _check(config, root / PLAN)
+    return Workspace(root=root, lake=open_lake(root / "lake", buckets=config.buckets), currency=config.currency)
+
+
+def _check(config: Config, where: Path) -> None:
+    if config.buckets < 1:
+        raise SettingsError(
+            f"{where} [workspace].buckets",
+            found=f"{config.buckets} buckets",
+            consequence="A user must lie in one of them",
+            remedy="Write a number from 1; 8 is right for most shops",
+        )
+    if not (len(config.currency) == 3 and config.currency.isascii() and config.currency.isupper()):
+        raise SettingsError(
+            f"{where} [workspace].currency",
+            found=f"'{config.currency}' is no currency code",
+            consequence="Money without a currency cannot be added up",
+            remedy="Write three capital letters, such as EUR, GBP or CNY",
+        )
