@@ -206,6 +206,41 @@ def next_sets(every: Histories, *, after: float, until: float, kind: str = PURCH
     return sp.csr_matrix((ones, (rows, wanted.row_item)), shape=(len(every.user_keys), width))
 
 
+def places(items: tuple[str, ...], wanted: tuple[str, ...]) -> Ints:
+    """Return the index in `items` of each of `wanted`, -1 for one that is not there; O(items + wanted)."""
+    if items == wanted:
+        return np.arange(len(wanted), dtype=np.int64)
+    index = {item: place for place, item in enumerate(items)}
+    return np.array([index.get(item, -1) for item in wanted], dtype=np.int64)
+
+
+def columns(values: npt.NDArray[np.float32], index: Ints, *, missing: float = 0.0) -> Floats:
+    """Return `values` [..., I] with columns picked by `index` (see `places`); a column of -1 is `missing`."""
+    if len(index) == values.shape[-1] and np.array_equal(index, np.arange(len(index))):
+        return values
+    picked = np.full((*values.shape[:-1], len(index)), missing, dtype=np.float32)
+    picked[..., index >= 0] = values[..., index[index >= 0]]
+    return picked
+
+
+def purchases(past: Past, items: tuple[str, ...], *, half_life_days: float, cap: float = np.inf) -> sp.csr_matrix:
+    """Add up each user's purchases of each of `items`, float32 csr [B, items], columns ascending in a row.
+
+    A purchase is worth 1 at `as_of` and half as much `half_life_days` earlier; a sum above `cap` is cut to it.
+    Products outside `items` do not count. O(rows).
+    """
+    bought = past.histories.of_kind(PURCHASE)
+    column = places(items, past.items)[bought.row_item]
+    met = column >= 0
+    row_set = bought.row_set[met]
+    worth = 0.5 ** ((past.day - bought.set_at[row_set]) / half_life_days)
+    shape = (len(bought.user_keys), len(items))
+    matrix = sp.csr_matrix((worth.astype(np.float32), (bought.set_user[row_set], column[met])), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data = np.minimum(matrix.data, np.float32(cap))
+    return matrix
+
+
 def check_past(past: Past) -> None:
     """Hold the tables inside `past` against their contracts. Raises SchemaError."""
     check(past.features, FEATURES, at="model.past.features")
