@@ -1,0 +1,48 @@
+"""Small arrangements of the report's rows for a table or a caption; nothing is measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from habitue.dashboard import words
+
+Row = Mapping[str, Any]
+
+
+def best(rows: Iterable[Row], metric: str, slice: str | None = None) -> list[Row]:
+    """The rows of one metric (and slice), best model first; equal means keep their order."""
+    chosen = [r for r in rows if r["metric"] == metric and (slice is None or r["slice"] == slice)]
+    return sorted(chosen, key=lambda r: r["mean"], reverse=words.measure(metric).better == "higher")
+
+
+def reach(points: Sequence[Sequence[float]], share: float) -> float:
+    """Height of a gains curve at `share` of the customers, by linear interpolation between its points."""
+    left = (0.0, 0.0)
+    for x, y in points:
+        if x >= share:
+            return y if x == left[0] else left[1] + (y - left[1]) * (share - left[0]) / (x - left[0])
+        left = (x, y)
+    return left[1]
+
+
+def pivot(rows: Iterable[Row]) -> dict[str, Any]:
+    """Turn METRICS rows into a table: {columns: [(slice, metric)], rows: [{model, slice_metric: row, cpu_s}]}.
+
+    Models stand in the order of their first row, columns likewise.
+    """
+    rows = list(rows)
+    columns = list(dict.fromkeys((r["slice"], r["metric"]) for r in rows))
+    models = list(dict.fromkeys(r["model"] for r in rows))
+    cells = {(r["model"], r["slice"], r["metric"]): r for r in rows}
+    return {
+        "columns": columns,
+        "rows": [
+            {
+                "model": model,
+                "cells": [cells.get((model, *column)) for column in columns],
+                "cpu_s": next((r["cpu_s"] for r in rows if r["model"] == model and r.get("cpu_s") is not None), None),
+            }
+            for model in models
+        ],
+    }

@@ -1,0 +1,165 @@
+"""Draw the report dict as one HTML file that needs nothing else: no server, no network, no font.
+
+The page is `templates/page.html.j2` with one file per section, `page.css`, and the scripts that draw. Whatever comes
+from the shop is escaped by Jinja in the markup, embedded as JSON that cannot close its element, and put on the page
+by the scripts as text, never as HTML. The Content-Security-Policy lets only the three known blocks (by hash) run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from habitue.core.errors import SchemaError
+from habitue.dashboard import figures, words
+
+HERE = Path(__file__).parent
+SCRIPTS = ("drawing.js", "charts.js", "more_charts.js", "tryit.js", "page.js")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page after the headline: its key in the report dict, and the question it answers."""
+
+    key: str
+    title: str
+    menu: str
+
+
+SECTIONS = (
+    Section("lost", "Who is lost?", "Lost customers"),
+    Section("spend", "What will each spend?", "Spend"),
+    Section("buy", "What will they buy?", "Next baskets"),
+    Section("launches", "Products nobody had bought yet", "New products"),
+    Section("try_it", "Try it", "Try it"),
+    Section("personas", "Who are they?", "Personas"),
+    Section("quality", "What the data is worth trusting", "Data quality"),
+    Section("other_shops", "Other shops, never joined", "Other shops"),
+)
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Return the page of a report dict (its keys: docs/report.md) as HTML; about 1.3 MB, of which 1.1 is the charts.
+
+    A section that is missing, None or {"absent": "why"} says so in its place; `meta` and `headline` may not be.
+    Raises SchemaError naming what is missing or cannot be written as JSON.
+    """
+    for key in ("meta", "headline"):
+        if not report.get(key):
+            raise _broken(f"the report holds nothing under '{key}'")
+    data, script, charts = _json(report), _script(), _vendored()
+    style = (HERE / "templates" / "page.css").read_text(encoding="utf-8")
+    try:
+        return (
+            _environment(report["meta"])
+            .get_template("page.html.j2")
+            .render(
+                report=report,
+                sections=SECTIONS,
+                absent={s.key: _absent(report, s.key) for s in SECTIONS},
+                policy=_policy(scripts=(charts, script), styles=(style,)),
+                style=Markup(style),
+                charts=Markup(charts),
+                script=Markup(script),
+                data=Markup(data),
+            )
+        )
+    except jinja2.UndefinedError as error:
+        raise _broken(f"a value the page draws is missing ({error.message})") from error
+    except KeyError as error:
+        raise _broken(f"a value the page draws is missing ({error.args[0]!r})") from error
+
+
+def write(report: Mapping[str, Any], folder: Path, *, name: str = "demo") -> Path:
+    """Write `<name>.html` and `<name>.json` into `folder` (made when missing) and return the path of the page."""
+    page = render(report)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(
+        json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False), encoding="utf-8", newline="\n"
+    )
+    path = folder / f"{name}.html"
+    path.write_text(page, encoding="utf-8", newline="\n")
+    return path
+
+
+def _environment(meta: Mapping[str, Any]) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    currency, time_zone = meta["currency"], meta.get("time_zone", "UTC")
+    environment.filters |= {
+        "number": words.number,
+        "percent": words.percent,
+        "money": lambda value, digits=0: words.money(value, currency, digits),
+        "date": lambda iso: words.date(iso, time_zone),
+        "duration": words.duration,
+        "plain": words.plain,
+        "measure": words.measure,
+        "score": words.score,
+        "mark": words.mark,
+        "best": figures.best,
+        "reach": figures.reach,
+        "pivot": figures.pivot,
+    }
+    environment.globals |= {"models": words.MODELS, "terms": words.TERMS, "sign": words.sign(currency)}
+    return environment
+
+
+def _json(report: Mapping[str, Any]) -> str:
+    """JSON that is safe inside a script element: no '<', '>' or '&', and no NaN."""
+    try:
+        text = json.dumps(report, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise _broken(f"a value is not JSON ({error})") from error
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _script() -> str:
+    parts = [(HERE / "templates" / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    return '(function () {\n"use strict";\n' + "\n".join(parts) + "})();\n"
+
+
+def _vendored() -> str:
+    return (HERE / "vendor" / "echarts.min.js").read_text(encoding="utf-8")
+
+
+def _policy(*, scripts: tuple[str, ...], styles: tuple[str, ...]) -> str:
+    """Content-Security-Policy: nothing may be loaded, and only these very blocks may run."""
+    allowed = {"script-src": scripts, "style-src": styles}
+    rules = [f"{name} {' '.join(_hash(block) for block in blocks)}" for name, blocks in allowed.items()]
+    return "; ".join(["default-src 'none'", *rules, "img-src data:", "base-uri 'none'", "form-action 'none'"])
+
+
+def _hash(block: str) -> str:
+    digest = hashlib.sha256(block.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+
+
+def _absent(report: Mapping[str, Any], key: str) -> str | None:
+    """Why a section is not there, or None when it is."""
+    part = report.get(key)
+    if not part:
+        return "This run did not compute it."
+    reason = part.get("absent")
+    return None if reason is None else str(reason)
+
+
+def _broken(found: str) -> SchemaError:
+    return SchemaError(
+        "dashboard.render",
+        found=found,
+        consequence="The page would be drawn with a hole nobody sees",
+        remedy="Mend the summary that makes this part of the report, or leave the whole part out",
+    )

@@ -1,0 +1,139 @@
+// One function per chart: (rows of the report, {c: colours, width, metric, slice}) -> an ECharts option.
+// `height` in the answer, where there is one, is the height in pixels that the rows need.
+
+const charts = {};
+
+charts.weeks = function (rows, { c, width }) {
+  const first = rows.findIndex((r) => r.opened);
+  return frame(c, {
+    grid: { left: 52, right: 8, top: 30, bottom: 26 },
+    tooltip: {
+      trigger: "axis", axisPointer: { type: "shadow" },
+      formatter: ([p]) => tip("Week of " + day(rows[p.dataIndex].week), [[rows[p.dataIndex].opened ? "opened" : "seen", money(rows[p.dataIndex].money)]]),
+    },
+    xAxis: axis(c, {
+      type: "category", data: rows.map((r) => r.week),
+      axisLabel: { interval: (i) => i % (width < 520 ? 13 : 8) === 0, formatter: (week) => day(week).replace(/^\d+ /, "") },
+    }),
+    yAxis: axis(c, { type: "value", splitNumber: 3, splitLine: grid(c), axisLine: { show: false }, axisLabel: { formatter: shortMoney } }),
+    series: [{
+      type: "bar", barCategoryGap: "22%",
+      data: rows.map((r) => ({ value: r.money, itemStyle: { color: r.opened ? c.accent : c.grey, opacity: r.opened ? 1 : 0.55, borderRadius: [2, 2, 0, 0] } })),
+      markLine: first < 0 ? undefined : {
+        symbol: "none", silent: true, lineStyle: { color: c.ink, type: "solid", width: 1.5 },
+        label: { formatter: "sealed", color: c.ink, fontWeight: 600, position: "end" },
+        data: [{ xAxis: rows[first].week }],
+      },
+    }],
+  });
+};
+
+charts.gains = function (curves, { c }) {
+  const line = (curve, i) => ({
+    name: curve.model, type: "line", showSymbol: false, data: curve.points, color: colourOf(curve.model, c, i),
+    lineStyle: { width: curve.model === "behaviour" ? 3 : 2 }, emphasis: { focus: "series" }, triggerLineEvent: true,
+  });
+  return frame(c, {
+    legend: legend(c, curves.map((curve) => curve.model)),
+    grid: { left: 52, right: 14, top: 46, bottom: 48 },
+    tooltip: {
+      trigger: "axis",
+      formatter: (points) => tip("Calling " + percent(points[0].value[0]) + " of customers reaches",
+        points.filter((p) => p.seriesName !== "guessing").map((p) => [p.seriesName, percent(p.value[1]) + " of the lost"])),
+    },
+    xAxis: axis(c, { type: "value", min: 0, max: 1, name: "customers called, riskiest first", nameGap: 30, axisLabel: { formatter: (x) => percent(x) } }),
+    yAxis: axis(c, { type: "value", min: 0, max: 1, name: "of the lost reached", nameGap: 42, splitLine: grid(c), axisLabel: { formatter: (x) => percent(x) } }),
+    series: [...curves.map(line), diagonal(c, "guessing")],
+  });
+};
+
+charts.calibration = function (curves, { c }) {
+  const largest = Math.max(...curves.flatMap((curve) => curve.bins.map((b) => b.n)));
+  const line = (curve, i) => ({
+    name: curve.model, type: "line", color: colourOf(curve.model, c, i), lineStyle: { width: 1.5 }, symbol: "circle",
+    symbolSize: (value) => 4 + 6 * Math.sqrt(value[2] / largest),
+    data: curve.bins.map((b) => [b.forecast, b.observed, b.n]),
+  });
+  return frame(c, {
+    legend: legend(c, curves.map((curve) => curve.model)),
+    grid: { left: 52, right: 14, top: 46, bottom: 48 },
+    tooltip: {
+      trigger: "item",
+      formatter: (p) => p.seriesName === "as forecast" ? tip("as forecast") : tip(p.seriesName, [
+        ["forecast", percent(p.value[0])], ["lost", percent(p.value[1])], ["customers", number(p.value[2])]]),
+    },
+    xAxis: axis(c, { type: "value", min: 0, max: 1, name: "forecast risk", nameGap: 30, axisLabel: { formatter: (x) => percent(x) } }),
+    yAxis: axis(c, { type: "value", min: 0, max: 1, name: "were lost", nameGap: 42, splitLine: grid(c), axisLabel: { formatter: (x) => percent(x) } }),
+    series: [...curves.map(line), diagonal(c, "as forecast")],
+  });
+};
+
+function diagonal(c, name) {
+  return {
+    name, type: "line", data: [[0, 0], [1, 1]], showSymbol: false, silent: true, color: c.soft,
+    lineStyle: { type: "dashed", width: 1.5 }, z: 1,
+  };
+}
+
+charts.forest = function (rows, { c, width, metric, slice }) {
+  const lower = ["mae", "rmse", "brier", "log_loss", "ece"].includes(metric);
+  const chosen = rows.filter((r) => r.metric === metric && (!slice || r.slice === slice));
+  chosen.sort((a, b) => (lower ? a.mean - b.mean : b.mean - a.mean));
+  const slices = new Set(chosen.map((r) => r.slice));
+  const name = (r) => (slices.size > 1 ? r.model + ", " + plain(r.slice) : r.model);
+  return intervals(chosen, { c, width, name, colour: (r, i) => colourOf(r.model, c, i), say: (x) => score(x, metric) });
+};
+
+charts.paired = function (rows, { c, width }) {
+  const name = (r) => r.model + " \u2212 " + r.against + ", " + plain(r.slice);
+  const colour = (r) => (r.low > 0 ? c.accent : r.high < 0 ? c.rust : c.soft);
+  return intervals(rows, { c, width, name, colour, say: (x) => (x > 0 ? "+" : "") + number(x, 3), zero: true });
+};
+
+// A forest plot: a point and its interval per row, the value and n at the right.
+function intervals(rows, { c, width, name, colour, say, zero = false }) {
+  const labels = Math.min(width * 0.42, 8.2 * Math.max(...rows.map((r) => name(r).length)) + 12);
+  const ends = rows.flatMap((r) => [r.low ?? r.mean, r.high ?? r.mean]).concat(zero ? [0] : []);
+  const pad = (Math.max(...ends) - Math.min(...ends)) * 0.06 || Math.abs(ends[0]) * 0.05 || 0.05;
+  const right = 74;
+  function draw(params, api) {
+    const r = rows[params.dataIndex], ink = colour(r, params.dataIndex), size = api.size([0, 1])[1];
+    const [low, y] = api.coord([r.low ?? r.mean, params.dataIndex]);
+    const [mean] = api.coord([r.mean, params.dataIndex]), [high] = api.coord([r.high ?? r.mean, params.dataIndex]);
+    const area = params.coordSys, cap = Math.min(5, size / 5);
+    const line = (x1, y1, x2, y2) => ({ type: "line", shape: { x1, y1, x2, y2 }, style: { stroke: ink, lineWidth: 2 } });
+    const text = (words, y, style) => ({ type: "text", style: { text: words, x: area.x + area.width + 8, y, verticalAlign: "middle", fontFamily: c.font, ...style } });
+    return { type: "group", children: [
+      line(low, y, high, y), line(low, y - cap, low, y + cap), line(high, y - cap, high, y + cap),
+      { type: "circle", shape: { cx: mean, cy: y, r: 5 }, style: { fill: ink, stroke: c.surface, lineWidth: 1.5 } },
+      text(say(r.mean), r.n ? y - 7 : y, { fill: c.ink, fontSize: 13, fontWeight: 600 }),
+      ...(r.n ? [text("n " + number(r.n), y + 8, { fill: c.soft, fontSize: 11 })] : []),
+    ] };
+  }
+  return frame(c, {
+    height: rows.length * 38 + 40,
+    grid: { left: labels, right, top: 4, bottom: 32 },
+    tooltip: {
+      trigger: "item",
+      formatter: (p) => {
+        const r = rows[p.dataIndex], lines = [["measured", say(r.mean)]];
+        if (r.low !== null && r.low !== undefined) lines.push(["interval", say(r.low) + " to " + say(r.high)]);
+        if (r.n) lines.push(["n", number(r.n)]);
+        return tip(name(r), lines);
+      },
+    },
+    xAxis: axis(c, {
+      type: "value", min: Math.min(...ends) - pad, max: Math.max(...ends) + pad, splitNumber: 3, splitLine: grid(c),
+      axisLabel: { formatter: (x) => say(x), showMinLabel: false, showMaxLabel: false, hideOverlap: true },
+    }),
+    yAxis: axis(c, {
+      type: "category", inverse: true, data: rows.map(name), axisLine: { show: false },
+      axisLabel: { color: c.ink, fontSize: 13, width: labels - 10, overflow: "break", lineHeight: 15 },
+    }),
+    series: [{
+      type: "custom", renderItem: draw, clip: false, encode: { x: [1, 2, 3], y: 0 },
+      data: rows.map((r, i) => [i, r.low ?? r.mean, r.mean, r.high ?? r.mean]),
+      markLine: zero ? { symbol: "none", silent: true, label: { show: false }, lineStyle: { color: c.ink, type: "solid" }, data: [{ xAxis: 0 }] } : undefined,
+    }],
+  });
+}

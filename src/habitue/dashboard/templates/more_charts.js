@@ -1,0 +1,107 @@
+// Money, people and words.
+
+charts.deciles = function (rows, { c, width }) {
+  const series = (name, key, color) => ({ name, type: "bar", color, barGap: "6%", barCategoryGap: "28%", data: rows.map((r) => r[key]), itemStyle: { borderRadius: [2, 2, 0, 0] } });
+  return frame(c, {
+    legend: legend(c, ["forecast", "with season", "actual"], { itemHeight: 10 }),
+    grid: { left: 56, right: 8, top: 40, bottom: 44 },
+    tooltip: {
+      trigger: "axis", axisPointer: { type: "shadow" },
+      formatter: (points) => tip(tenth(rows[points[0].dataIndex].decile) + ", " + number(rows[points[0].dataIndex].n) + " customers", points.map((p) => [p.seriesName, money(p.value)])),
+    },
+    xAxis: axis(c, { type: "category", data: rows.map((r) => String(r.decile)), name: width < 520 ? "tenth of customers" : "tenth of customers, by forecast", nameGap: 28 }),
+    yAxis: axis(c, { type: "value", splitNumber: 4, splitLine: grid(c), axisLine: { show: false }, axisLabel: { formatter: shortMoney } }),
+    series: [series("forecast", "forecast", c.grey), series("with season", "adjusted", c.gold), series("actual", "actual", c.accent)],
+  });
+};
+
+function tenth(n) {
+  return ["", "First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth", "Ninth", "Last"][n] + " tenth";
+}
+
+charts.totals = function (totals, { c }) {
+  const rows = [["forecast", totals.forecast, c.grey], ["with season", totals.adjusted, c.gold], ["actual", totals.actual, c.accent]];
+  return frame(c, {
+    grid: { left: 84, right: 66, top: 8, bottom: 28 },
+    tooltip: { trigger: "item", formatter: (p) => tip(rows[p.dataIndex][0], [["in all", money(p.value)], ["of actual", percent(p.value / totals.actual, 1)]]) },
+    xAxis: axis(c, { type: "value", min: 0, splitNumber: 2, splitLine: grid(c), axisLabel: { formatter: shortMoney } }),
+    yAxis: axis(c, { type: "category", inverse: true, data: rows.map((r) => r[0]), axisLine: { show: false }, axisLabel: { color: c.ink, fontSize: 13 } }),
+    series: [{
+      type: "bar", barWidth: 26,
+      data: rows.map(([, value, color]) => ({ value, itemStyle: { color, borderRadius: [0, 3, 3, 0] } })),
+      label: { show: true, position: "right", color: c.ink, fontWeight: 600, formatter: (p) => shortMoney(p.value) },
+    }],
+  });
+};
+
+charts.launches = function (part, { c, width }) {
+  const rows = [
+    { name: "told from words", mean: part.share_found, low: part.low, high: part.high },
+    { name: "your 20 busiest customers", mean: part.baseline_busiest },
+    { name: "any customer, by chance", mean: part.chance },
+  ];
+  const tones = [c.accent, c.gold, c.grey];
+  return intervals(rows, { c, width, name: (r) => r.name, colour: (r, i) => tones[i], say: (x) => percent(x, 1) });
+};
+
+charts.moves = function (part, { c, width }) {
+  const node = (side, name) => side + ":" + (name ?? "");
+  const said = (id) => id.slice(2) || (id.startsWith("0") ? "not yet a customer" : "no longer buying");
+  const order = part.cards.map((card) => card.name);
+  const palette = [c.accent, c.gold, c.blue, c.rust, c.plum, c.grey];
+  const tone = (name) => palette[Math.max(0, order.indexOf(name)) % palette.length];
+  const names = (side, key) => [...new Set(part.moves.map((m) => m[key]))]
+    .sort((a, b) => (order.indexOf(a) + 99) % 99 - (order.indexOf(b) + 99) % 99)
+    .map((name) => ({ name: node(side, name), itemStyle: { color: order.includes(name) ? tone(name) : c.line }, label: { position: side ? "left" : "right" } }));
+  return frame(c, {
+    tooltip: {
+      trigger: "item",
+      formatter: (p) => p.dataType === "edge" ? tip(said(p.data.source) + " \u2192 " + said(p.data.target), [["customers", number(p.value)]])
+        : tip(said(p.name), [["customers", number(p.value)]]),
+    },
+    series: [{
+      type: "sankey", left: 2, right: 2, top: 8, bottom: 8, nodeWidth: 10, nodeGap: width < 520 ? 12 : 14, draggable: false, layoutIterations: 0,
+      emphasis: { focus: "adjacency" },
+      label: { color: c.ink, fontSize: width < 520 ? 11.5 : 13, formatter: (p) => said(p.name), textBorderColor: c.surface, textBorderWidth: 3 },
+      lineStyle: { color: "source", opacity: 0.3, curveness: 0.5 },
+      data: [...names(0, "from"), ...names(1, "to")],
+      links: part.moves.filter((m) => m.n > 0).map((m) => ({ source: node(0, m.from), target: node(1, m.to), value: m.n })),
+    }],
+  });
+};
+
+charts.findings = function (rows, { c, width }) {
+  const sorted = [...rows].sort((a, b) => Math.abs(b.money) - Math.abs(a.money));
+  const said = (p) => shortMoney(p.value) + " \u00b7 " + number(sorted[p.dataIndex].rows) + " rows";
+  const labels = Math.min(width * 0.36, 8.2 * Math.max(...sorted.map((r) => r.code.length)) + 10);
+  const negative = sorted.some((r) => r.money < 0);
+  return frame(c, {
+    height: sorted.length * 38 + 40,
+    grid: { left: labels, right: width < 520 ? 24 : 120, top: 4, bottom: 32 },
+    tooltip: { trigger: "item", formatter: (p) => tip(plain(sorted[p.dataIndex].code), [["money", money(p.value)], ["of net money", percent(sorted[p.dataIndex].share, 1)], ["rows", number(sorted[p.dataIndex].rows)]]) },
+    xAxis: axis(c, { type: "value", splitNumber: width < 520 ? 2 : 4, splitLine: grid(c), axisLabel: { formatter: shortMoney, hideOverlap: true } }),
+    yAxis: axis(c, { type: "category", inverse: true, data: sorted.map((r) => plain(r.code)), axisLine: { show: false }, axisLabel: { color: c.ink, fontSize: 13, width: labels - 8, overflow: "break", lineHeight: 15 } }),
+    series: [{
+      type: "bar", barWidth: 18,
+      data: sorted.map((r) => ({ value: r.money, itemStyle: { color: r.money < 0 ? c.rust : c.accent, borderRadius: 3 } })),
+      label: { show: width >= 520, position: "right", color: c.soft, fontSize: 12, formatter: said },
+      markLine: negative ? { symbol: "none", silent: true, label: { show: false }, lineStyle: { color: c.soft, type: "solid" }, data: [{ xAxis: 0 }] } : undefined,
+    }],
+  });
+};
+
+charts.deciding = function (rows, { c }) {
+  const sorted = [...rows].sort((a, b) => b.weight - a.weight);
+  return frame(c, {
+    height: sorted.length * 26 + 40,
+    grid: { left: 8, right: 8, top: 4, bottom: 28 },
+    tooltip: { trigger: "item", formatter: (p) => tip(sorted[p.dataIndex].word, [[p.value > 0 ? "speaks for" : "speaks against", number(p.value, 2)]]) },
+    xAxis: axis(c, { type: "value", splitLine: grid(c), axisLabel: { formatter: (x) => number(x, 1) } }),
+    yAxis: axis(c, { type: "category", inverse: true, data: sorted.map((r) => r.word), axisLine: { show: false }, axisLabel: { show: false } }),
+    series: [{
+      type: "bar", barWidth: 16,
+      data: sorted.map((r) => ({ value: r.weight, itemStyle: { color: r.weight < 0 ? c.rust : c.accent, borderRadius: 3 },
+        label: { show: true, position: r.weight < 0 ? "right" : "left", color: c.ink, fontSize: 12.5, formatter: r.word.replaceAll("{", "(") } })),
+    }],
+  });
+};
