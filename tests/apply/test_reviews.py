@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from habitue.apply import reviews
+from habitue.apply.heldout import one
+from habitue.core.errors import ModelError
+from habitue.core.schemas import EXAMPLES, METRICS, Examples, check
+
+
+def test_the_planted_words_decide_reviews_it_has_not_read(reviews_: Examples) -> None:
+    answer = reviews.run(reviews_)
+    check(answer.metrics, METRICS, at="test")
+    assert one(answer.metrics, "words", "auc")["mean"] > 0.999
+    assert one(answer.metrics, "words", "f1")["mean"] > 0.99
+    assert one(answer.metrics, "product_share", "auc")["high"] < 0.7
+    pushes = dict(answer.words.select("word", "push").iter_rows())
+    assert pushes["lovely"] > 0 > pushes["horrid"]
+    assert answer.words["word"][0] in ("lovely", "lovely fabric")  # most towards recommended comes first
+    row = answer.words.row(by_predicate=pl.col("word") == "horrid", named=True)
+    assert (row["reviews"], row["share"]) == (60, 0.0)
+    assert "the words add much" in answer.verdict
+    assert "240 reviews" in answer.verdict and "25%" in answer.verdict
+
+
+def test_examples_name_the_words_that_moved_them(reviews_: Examples) -> None:
+    shown = reviews.run(reviews_).examples
+    assert shown["right"].all() and shown.height == 4  # two of each kind; nothing was wrong here
+    for row in shown.to_dicts():
+        words = [w["word"] for w in row["words"]]
+        assert any(("horrid" if row["label"] == reviews.NO else "lovely") in word for word in words)
+        assert (row["probability"] > 0.5) == (row["label"] == reviews.YES)
+        assert sum(w["push"] for w in row["words"]) * (1 if row["label"] == reviews.YES else -1) > 0
+
+
+def test_wrong_forecasts_are_shown_too(reviews_: Examples) -> None:
+    liar = reviews_.with_columns(
+        label=pl.when(pl.col("example_id") == "1").then(pl.lit(reviews.NO)).otherwise(pl.col("label"))
+    )
+    wrong = reviews.run(liar).examples.filter(~pl.col("right"))
+    assert wrong["example_id"].to_list() == ["1"]
+
+
+def test_dealt_labels_give_chance(reviews_: Examples) -> None:
+    answer = reviews.run(reviews_.with_columns(label=reviews_["label"].shuffle(seed=1)))
+    measured = one(answer.metrics, "words", "auc")
+    assert 0.4 < measured["mean"] < 0.6
+    assert "no better than that count" in answer.verdict
+
+
+def test_a_title_counts_as_words(reviews_: Examples) -> None:
+    only = reviews_.with_columns(
+        text=pl.lit(None, dtype=pl.String),
+        columns=pl.concat_str(
+            pl.lit('{"title": "'), pl.col("text").str.extract("(horrid|lovely)"), pl.lit('", "item_id": null}')
+        ),
+    )
+    assert one(reviews.run(only).metrics, "words", "auc")["mean"] > 0.999
+
+
+def test_a_review_without_words_gets_the_average(reviews_: Examples) -> None:
+    empty = reviews_.with_columns(
+        text=pl.when(pl.col("example_id").is_in(["0", "1"])).then(pl.lit("")).otherwise(pl.col("text")), columns=None
+    )
+    answer = reviews.run(EXAMPLES.shape(empty))
+    assert one(answer.metrics, "words", "auc")["mean"] > 0.98
+
+
+@pytest.mark.parametrize("label", ["good", None])
+def test_a_label_it_does_not_know_is_refused(reviews_: Examples, label: str | None) -> None:
+    bad = reviews_.with_columns(
+        label=pl.when(pl.col("example_id") == "7").then(pl.lit(label)).otherwise(pl.col("label"))
+    )
+    with pytest.raises(
+        ModelError, match=r"1 of 240 reviews have a label other than 'recommended' or 'not recommended'"
+    ):
+        reviews.run(bad)
+    with pytest.raises(ModelError, match="0 of 0 reviews have a label other"):
+        reviews.run(EXAMPLES.empty())
+
+
+def test_one_class_is_refused(reviews_: Examples) -> None:
+    with pytest.raises(ModelError, match="of 240 examples 0 are labelled yes, for 3 folds"):
+        reviews.run(reviews_.with_columns(label=pl.lit(reviews.YES)))
+
+
+def test_texts_without_words_are_refused(reviews_: Examples) -> None:
+    with pytest.raises(ModelError, match="no word stands in 3 of the 240 reviews. There is nothing to forecast from"):
+        reviews.run(EXAMPLES.shape(reviews_.with_columns(text=pl.lit("..."), columns=pl.lit(None, dtype=pl.String))))
+
+
+def test_what_a_fold_learns_knows_nothing_of_the_fold_left_out(reviews_: Examples) -> None:
+    counts = reviews.CountVectorizer(dtype=np.float32).fit_transform(reviews_["text"])
+    refused = (reviews_["label"] == reviews.NO).to_numpy()
+    learn = np.arange(120)
+    idf, contrast = reviews._weights(counts[learn], refused[learn], reviews.Config())
+    unseen = np.asarray(counts[learn].sum(axis=0)).ravel() < 3
+    assert (idf[unseen] == 0).all() and (idf[~unseen] > 0).all()
+    assert contrast.argmax() in np.flatnonzero(idf)
+
+
+def test_the_published_file_reads_as_examples(tmp_path: Path) -> None:
+    pl.DataFrame(
+        {
+            "row": [0, 1],
+            "Clothing ID": [767, None],
+            "Title": [None, 'So "lovely"'],
+            "Review Text": ["Nice", None],
+            "Recommended IND": [1, 0],
+        }
+    ).write_parquet(tmp_path / "reviews.parquet")
+    examples = reviews.read(tmp_path / "reviews.parquet")
+    check(examples, EXAMPLES, at="test")
+    assert examples["label"].to_list() == ["recommended", "not recommended"]
+    assert examples["columns"].to_list() == [
+        '{"title": null, "item_id": "767"}',
+        '{"title": "So \\"lovely\\"", "item_id": null}',
+    ]
