@@ -1,0 +1,7 @@
+"""What is wrong in the tables, how much money it touches, and the table without it."""
+
+from habitue.quality.clean import Config, clean
+from habitue.quality.findings import inspect
+from habitue.quality.products import products
+
+__all__ = ["Config", "clean", "inspect", "products"]
