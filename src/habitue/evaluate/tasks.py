@@ -150,7 +150,9 @@ def _rows(forecast: pl.DataFrame, labels: Labels, users: npt.ArrayLike, column: 
             "Forecast every known customer",
         )
     truth = labels.select("user_key", "churned", actual="value").join(wanted, on="user_key")
-    if truth.height != wanted.height:
+    if truth["user_key"].n_unique() < truth.height:
+        raise _refused(model, column, "a customer has several labels", "Label each customer once")
+    if truth.height < wanted.height:
         missing = wanted.height - truth.height
         raise _refused(model, column, f"{missing:,} of {wanted.height:,} customers have no label", "Label them too")
     return wanted.join(said, on="user_key", maintain_order="left").join(truth, on="user_key", maintain_order="left")
