@@ -18,6 +18,7 @@ TORCH := 2.13.0
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+BREW_OPENMP := /opt/homebrew/opt/libomp/lib
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 
 .PHONY: help demo test test-all docs lock clean
@@ -73,11 +74,19 @@ clean:
 	fi; \
 	"$$python" -m venv .venv && touch $@
 
+# On macOS LightGBM's wheel looks for OpenMP where Homebrew would put it; we let it find torch's: docs/decisions/003.
 .venv/.core: .venv/.made pyproject.toml constraints.txt
 ifneq ($(TORCH_INDEX),)
 	$(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch
 endif
 	$(PIP) --editable .
+ifeq ($(shell uname -s),Darwin)
+	@library=$$(echo .venv/lib/python3*/site-packages/lightgbm/lib/lib_lightgbm.dylib); \
+	if grep -q $(BREW_OPENMP) "$$library"; then \
+	  install_name_tool -rpath $(BREW_OPENMP) @loader_path/../../torch/lib "$$library" && \
+	  codesign --force --sign - "$$library"; \
+	fi
+endif
 	@touch $@
 
 .venv/.dev: .venv/.core

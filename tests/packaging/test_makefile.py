@@ -20,7 +20,7 @@ def project(tmp_path):
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "bin").mkdir()
-    for program in ("touch", "basename", "sed", "cut", "rm", "mkdir"):
+    for program in ("touch", "basename", "sed", "cut", "rm", "mkdir", "uname"):
         (tmp_path / "bin" / program).symlink_to(shutil.which(program))
     return tmp_path
 
@@ -109,6 +109,17 @@ def test_torch_index_is_for_torch_alone(project):
     with_index = [line for line in recipe("demo", "TORCH_INDEX=URL", project=project).splitlines() if "URL" in line]
     assert len(with_index) == 1
     assert with_index[0].endswith('--constraint constraints.txt --no-deps --index-url "URL" torch')
+
+
+@pytest.mark.parametrize(("system", "times"), [("Darwin", 1), ("Linux", 0)])
+def test_lightgbm_is_pointed_at_the_openmp_of_torch_on_macos_only(project, system, times):
+    uname = project / "bin/uname"
+    uname.unlink()
+    uname.write_text(f"#!/bin/sh\necho {system}\n")
+    uname.chmod(0o755)
+    steps = recipe("demo", project=project)
+    assert steps.count("install_name_tool -rpath /opt/homebrew/opt/libomp/lib @loader_path/../../torch/lib") == times
+    assert steps.count("codesign --force --sign -") == times
 
 
 def test_both_test_targets_in_one_run_repeat_nothing(project):

@@ -18,7 +18,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
 
 INDEX = re.compile(rb"https?://[\w.:-]*(pypi|pythonhosted|npmjs|registry|mirror|artifactory|nexus|devpi)[\w.:-]*")
-FOLDER = re.compile(rb"(?<![\w./~:-])/(work|root|opt|home/\w+|Users/\w+)/[\w.-]+")
+FOLDER = re.compile(rb"(?<![\w./~:-])/(work/|root/|opt/(?!homebrew/)|home/\w+/|Users/\w+/)[\w.-]+")
 
 
 def tracked() -> list[Path]:
