@@ -26,7 +26,7 @@ currency = "{currency}"    # ISO 4217; of files whose mapping names none
 class Config:
     """The section `[workspace]` of habitue.toml."""
 
-    schema_version: int
+    schema_version: int = VERSION
     buckets: int = 8
     currency: str = "EUR"
 

@@ -1,0 +1,1 @@
+"""Where steps run: one engine is one file."""
