@@ -18,7 +18,7 @@ def test_the_planted_words_decide_reviews_it_has_not_read(reviews_: Examples) ->
     assert one(answer.metrics, "words", "auc")["mean"] > 0.999
     assert one(answer.metrics, "words", "f1")["mean"] > 0.99
     assert one(answer.metrics, "product_share", "auc")["high"] < 0.7
-    pushes = dict(answer.words.select("word", "push").iter_rows())
+    pushes = dict(answer.words.select("word", "weight").iter_rows())
     assert pushes["lovely"] > 0 > pushes["horrid"]
     assert answer.words["word"][0] in ("lovely", "lovely fabric")  # most towards recommended comes first
     row = answer.words.row(by_predicate=pl.col("word") == "horrid", named=True)
@@ -29,19 +29,19 @@ def test_the_planted_words_decide_reviews_it_has_not_read(reviews_: Examples) ->
 
 def test_examples_name_the_words_that_moved_them(reviews_: Examples) -> None:
     shown = reviews.run(reviews_).examples
-    assert shown["right"].all() and shown.height == 4  # two of each kind; nothing was wrong here
+    assert shown["happened"].to_list() == [False, False, True, True]  # two of each kind; nothing was wrong here
     for row in shown.to_dicts():
         words = [w["word"] for w in row["words"]]
-        assert any(("horrid" if row["label"] == reviews.NO else "lovely") in word for word in words)
-        assert (row["probability"] > 0.5) == (row["label"] == reviews.YES)
-        assert sum(w["push"] for w in row["words"]) * (1 if row["label"] == reviews.YES else -1) > 0
+        assert any(("lovely" if row["happened"] else "horrid") in word for word in words)
+        assert (row["forecast"] > 0.5) == row["happened"] == (sum(w["weight"] for w in row["words"]) > 0)
+        assert row["text"].startswith("my view. ") and len(words) == 5
 
 
 def test_wrong_forecasts_are_shown_too(reviews_: Examples) -> None:
     liar = reviews_.with_columns(
         label=pl.when(pl.col("example_id") == "1").then(pl.lit(reviews.NO)).otherwise(pl.col("label"))
     )
-    wrong = reviews.run(liar).examples.filter(~pl.col("right"))
+    wrong = reviews.run(liar).examples.filter((pl.col("forecast") > 0.5) != pl.col("happened"))
     assert wrong["example_id"].to_list() == ["1"]
 
 

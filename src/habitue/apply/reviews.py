@@ -55,8 +55,8 @@ class Reviews:
     licence: str
     verdict: str
     metrics: Metrics
-    words: pl.DataFrame  # word, push (mean log-odds towards recommended where it stands), reviews, share (recommended)
-    examples: pl.DataFrame  # example_id, title, text, label, probability (of recommended), right, words [{word, push}]
+    words: pl.DataFrame  # word, weight (mean log-odds towards recommended where it stands), reviews, share recommended
+    examples: pl.DataFrame  # example_id, text (title first), forecast (P recommended), happened, words [word, weight]
 
 
 def read(path: Path) -> Examples:
@@ -99,6 +99,10 @@ def run(examples: Examples, config: Config | None = None, *, runtime: Runtime | 
     product = Forecast("product_share", ("item_id",), share, time.process_time() - started)
     table = yes_no(refused, fold, (words, product), dataset=SOURCE, seed=runtime.seed)
     vocabulary, pushes = _by_word(names, pushes)
+    heading = pl.when(title != "").then(title + ". ").otherwise(pl.lit(""))
+    texts = pl.DataFrame({"example_id": examples["example_id"], "text": body}).with_columns(
+        text=heading + pl.col("text")
+    )
     return Reviews(
         title=TITLE,
         source=SOURCE,
@@ -106,7 +110,7 @@ def run(examples: Examples, config: Config | None = None, *, runtime: Runtime | 
         verdict=_verdict(table, refused),
         metrics=table,
         words=_deciding(vocabulary, pushes, refused, config),
-        examples=_shown(examples.with_columns(title=title), probability, refused, pushes, vocabulary, config),
+        examples=_shown(texts, probability, refused, pushes, vocabulary, config),
     )
 
 
@@ -223,7 +227,7 @@ def _deciding(
     return pl.DataFrame(
         {
             "word": vocabulary[chosen].tolist(),
-            "push": -total[chosen] / reviews[chosen],
+            "weight": -total[chosen] / reviews[chosen],
             "reviews": reviews[chosen].astype(np.int64),
             "share": np.asarray(stands[~refused].sum(axis=0)).ravel() / reviews[chosen],
         }
@@ -231,7 +235,7 @@ def _deciding(
 
 
 def _shown(
-    examples: pl.DataFrame,
+    texts: pl.DataFrame,
     probability: Floats,
     refused: npt.NDArray[np.bool_],
     pushes: sp.csr_matrix,
@@ -239,27 +243,19 @@ def _shown(
     config: Config,
 ) -> pl.DataFrame:
     """Return the surest forecasts of each kind, the wrong ones too, with the five words that moved each most."""
-    surest = np.argsort(-probability, kind="stable")
     said = probability >= 0.5
-    kinds = [
-        surest[refused[surest] & said[surest]],
-        surest[::-1][~refused[surest[::-1]] & ~said[surest[::-1]]],
-        np.argsort(-np.abs(probability - 0.5) * (said != refused), kind="stable")[: int((said != refused).sum())],
-    ]
-    shown = np.concatenate([kind[: config.examples] for kind in kinds])
+    surest = np.argsort(-np.abs(probability - 0.5), kind="stable")
+    kinds = (said & refused, ~said & ~refused, said != refused)
+    shown = np.concatenate([surest[kind[surest]][: config.examples] for kind in kinds])
     words = []
     for i in shown:
         start, end = pushes.indptr[i], pushes.indptr[i + 1]
         most = start + np.argsort(-np.abs(pushes.data[start:end]), kind="stable")[:5]
-        words.append([{"word": str(vocabulary[pushes.indices[m]]), "push": -float(pushes.data[m])} for m in most])
-    return (
-        examples[shown]
-        .select("example_id", "title", "text", "label")
-        .with_columns(
-            probability=1 - probability[shown],
-            right=pl.Series(said[shown] == refused[shown]),
-            words=pl.Series(words, dtype=pl.List(pl.Struct({"word": pl.String, "push": pl.Float64}))),
-        )
+        words.append([{"word": str(vocabulary[pushes.indices[m]]), "weight": -float(pushes.data[m])} for m in most])
+    return texts[shown].with_columns(
+        forecast=1 - probability[shown],
+        happened=~refused[shown],
+        words=pl.Series(words, dtype=pl.List(pl.Struct({"word": pl.String, "weight": pl.Float64}))),
     )
 
 
