@@ -15,11 +15,10 @@ from itertools import zip_longest
 import polars as pl
 
 from habitue.core.schemas import EVENTS
-from habitue.prepare.declared import DAY_US, OPERATORS, Feature
+from habitue.prepare.declared import DAY_US, OPERATORS, TINY, Feature
 
 USER = "user_key"
 BLOCK = 500.0  # half-lives
-TINY = 1e-12  # a variance below this share of the mean square is rounding
 
 
 def lines(events: pl.DataFrame, declared: Sequence[Feature]) -> pl.DataFrame:

@@ -24,6 +24,7 @@ from habitue.core.errors import SettingsError, did_you_mean
 from habitue.core.schemas import EVENTS, PURCHASE, REFUND
 
 DAY_US = 86_400_000_000
+TINY = 1e-12  # a variance below this share of the mean square is rounding
 KINDS = (
     *("count", "sum", "distinct", "decayed_sum", "last", "days_since_first", "days_since_last", "gap_mean", "gap_std"),
     *("ratio", "calendar"),
@@ -114,7 +115,7 @@ _BOTH = (PURCHASE, REFUND)
 _REFUND = (REFUND,)
 
 LEDGER: tuple[Feature, ...] = (
-    Feature("orders", "distinct", per=("order_id",)),
+    Feature("order_count", "distinct", per=("order_id",)),
     Feature("lines", "count"),
     Feature("units", "sum", "quantity"),
     Feature("spend", "sum", "value"),
@@ -132,9 +133,9 @@ LEDGER: tuple[Feature, ...] = (
     *(Feature(f"spend_half_{d}d", "decayed_sum", "value", half_life_days=d) for d in (15, 60, 240)),
     Feature("last_order_value", "last", "value"),
     Feature("last_order_units", "last", "quantity"),
-    Feature("items_per_order", "ratio", of=("order_items", "orders")),
-    Feature("units_per_order", "ratio", of=("units", "orders")),
-    Feature("value_per_order", "ratio", of=("spend", "orders")),
+    Feature("items_per_order", "ratio", of=("order_items", "order_count")),
+    Feature("units_per_order", "ratio", of=("units", "order_count")),
+    Feature("value_per_order", "ratio", of=("spend", "order_count")),
     Feature("price_per_unit", "ratio", of=("spend", "units")),
     Feature("new_item_share", "ratio", of=("items", "order_items")),  # 1 - share of repeats
     Feature("spend_90d_share", "ratio", of=("spend_90d", "spend")),
