@@ -10,9 +10,19 @@ from habitue.dashboard import words
 Row = Mapping[str, Any]
 
 
-def best(rows: Iterable[Row], metric: str, slice: str | None = None) -> list[Row]:
+def rows(report: Mapping[str, Any], path: str, metric: str | None = None, slice: str | None = None) -> Any:
+    """What stands at a dotted path of the report, of one metric and slice where asked; None when nothing does."""
+    part: Any = report
+    for key in path.split("."):
+        part = part.get(key) if part else None
+    if part and metric:
+        return best(part, metric, slice) or None
+    return part or None
+
+
+def best(metrics: Iterable[Row], metric: str, slice: str | None = None) -> list[Row]:
     """The rows of one metric (and slice), best model first; equal means keep their order."""
-    chosen = [r for r in rows if r["metric"] == metric and (slice is None or r["slice"] == slice)]
+    chosen = [r for r in metrics if r["metric"] == metric and (slice is None or r["slice"] == slice)]
     return sorted(chosen, key=lambda r: r["mean"], reverse=words.measure(metric).better == "higher")
 
 
@@ -26,22 +36,22 @@ def reach(points: Sequence[Sequence[float]], share: float) -> float:
     return left[1]
 
 
-def pivot(rows: Iterable[Row]) -> dict[str, Any]:
+def pivot(metrics: Iterable[Row]) -> dict[str, Any]:
     """Turn METRICS rows into a table: {columns: [(slice, metric)], rows: [{model, slice_metric: row, cpu_s}]}.
 
     Models stand in the order of their first row, columns likewise.
     """
-    rows = list(rows)
-    columns = list(dict.fromkeys((r["slice"], r["metric"]) for r in rows))
-    models = list(dict.fromkeys(r["model"] for r in rows))
-    cells = {(r["model"], r["slice"], r["metric"]): r for r in rows}
+    given = list(metrics)
+    columns = list(dict.fromkeys((r["slice"], r["metric"]) for r in given))
+    models = list(dict.fromkeys(r["model"] for r in given))
+    cells = {(r["model"], r["slice"], r["metric"]): r for r in given}
     return {
         "columns": columns,
         "rows": [
             {
                 "model": model,
                 "cells": [cells.get((model, *column)) for column in columns],
-                "cpu_s": next((r["cpu_s"] for r in rows if r["model"] == model and r.get("cpu_s") is not None), None),
+                "cpu_s": next((r["cpu_s"] for r in given if r["model"] == model and r.get("cpu_s") is not None), None),
             }
             for model in models
         ],

@@ -55,7 +55,8 @@ def render(report: Mapping[str, Any]) -> str:
     for key in ("meta", "headline"):
         if not report.get(key):
             raise _broken(f"the report holds nothing under '{key}'")
-    data, script, charts = _json(report), _script(), _vendored()
+    data = _json({"report": report, "words": words.for_scripts(report["meta"]["currency"])})
+    script, charts = _script(), _vendored()
     style = (HERE / "templates" / "page.css").read_text(encoding="utf-8")
     try:
         return (
@@ -106,21 +107,26 @@ def _environment(meta: Mapping[str, Any]) -> jinja2.Environment:
         "date": lambda iso: words.date(iso, time_zone),
         "duration": words.duration,
         "plain": words.plain,
+        "column": words.column,
+        "glue": words.glue,
         "measure": words.measure,
         "score": words.score,
+        "gap": words.gap,
+        "counted": words.counted,
         "mark": words.mark,
         "best": figures.best,
         "reach": figures.reach,
         "pivot": figures.pivot,
+        "rows": figures.rows,
     }
-    environment.globals |= {"models": words.MODELS, "terms": words.TERMS, "sign": words.sign(currency)}
+    environment.globals |= {"models": words.MODELS, "terms": words.TERMS}
     return environment
 
 
-def _json(report: Mapping[str, Any]) -> str:
+def _json(data: Mapping[str, Any]) -> str:
     """JSON that is safe inside a script element: no '<', '>' or '&', and no NaN."""
     try:
-        text = json.dumps(report, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise _broken(f"a value is not JSON ({error})") from error
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

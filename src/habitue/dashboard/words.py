@@ -92,6 +92,10 @@ MODELS = {
     "blend": "the flagship and the simple models, weighed",
 }
 
+SLICES = {"all": "any product", "repeat": "bought before", "first_time": "new to the customer"}
+
+MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+
 
 def number(value: float | None, digits: int = 0) -> str:
     """1234567 -> '1,234,567'; None -> 'unknown'."""
@@ -106,6 +110,17 @@ def percent(share: float | None, digits: int = 1) -> str:
     if share is None or not math.isfinite(share):
         return "unknown"
     return f"{number(share * 100, digits)}{THIN}%"
+
+
+def gap(share: float | None) -> str:
+    """-0.332 -> '33.2 % below', 0.1 -> '10.0 % above'."""
+    text = percent(None if share is None else abs(share))
+    return text if share is None or not math.isfinite(share) else f"{text} {'below' if share < 0 else 'above'}"
+
+
+def counted(n: int, thing: str) -> str:
+    """1, 'product' -> '1 product'; 1234 -> '1,234 products'."""
+    return f"{number(n)} {thing}{'' if n == 1 else 's'}"
 
 
 def sign(currency: str) -> str:
@@ -147,6 +162,27 @@ def plain(code: str) -> str:
     return code.replace("_", " ")
 
 
+def column(metric: str, slice: str) -> str:
+    """('ndcg@10', 'repeat') -> 'NDCG@10, bought before'; the slice of all rows goes without saying."""
+    name = measure(metric).name
+    return name if slice == "all" else f"{name}, {SLICES.get(slice, plain(slice))}"
+
+
+def glue(text: str) -> str:
+    """Keep '9 September 2011' on one line."""
+    return re.sub(rf"(\d{{1,2}}) ({MONTHS}) (\d{{4}})", "\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}\\3", text)
+
+
+def for_scripts(currency: str) -> dict[str, Any]:
+    """The words and signs the drawing scripts need, so that they stand in this file only."""
+    return {
+        "sign": sign(currency),
+        "slices": SLICES,
+        "measures": {name: {"name": m.name, "better": m.better} for name, m in MEASURES.items()},
+        "money": ["mae", "rmse"],
+    }
+
+
 def score(value: float | None, metric: str) -> str:
     """A measured value with the digits its measure deserves."""
     if value is None:
@@ -155,7 +191,7 @@ def score(value: float | None, metric: str) -> str:
 
 
 def mark(text: str, deciding: Sequence[Mapping[str, Any]]) -> Markup:
-    """Escape `text` and put `<mark class="for">` or `"against"` around each deciding word, by the sign of its weight."""
+    """Escape `text` and put a `<mark>` of class "for" or "against" around each deciding word, by its weight's sign."""
     weights = {str(d["word"]).lower(): float(d["weight"]) for d in deciding}
     if not weights:
         return escape(text)

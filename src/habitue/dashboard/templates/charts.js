@@ -76,43 +76,46 @@ function diagonal(c, name) {
 }
 
 charts.forest = function (rows, { c, width, metric, slice }) {
-  const lower = ["mae", "rmse", "brier", "log_loss", "ece"].includes(metric);
+  const lower = words.measures[metric]?.better === "lower";
   const chosen = rows.filter((r) => r.metric === metric && (!slice || r.slice === slice));
   chosen.sort((a, b) => (lower ? a.mean - b.mean : b.mean - a.mean));
   const slices = new Set(chosen.map((r) => r.slice));
-  const name = (r) => (slices.size > 1 ? r.model + ", " + plain(r.slice) : r.model);
-  return intervals(chosen, { c, width, name, colour: (r, i) => colourOf(r.model, c, i), say: (x) => score(x, metric) });
+  const name = (r) => (slices.size > 1 ? r.model + ", " + sliceName(r.slice) : r.model);
+  return intervals(chosen, { c, width, name, colour: (r) => colourOf(r.model, c), say: (x) => score(x, metric) });
 };
 
 charts.paired = function (rows, { c, width }) {
-  const name = (r) => r.model + " \u2212 " + r.against + ", " + plain(r.slice);
+  const name = (r) => r.model + " \u2212 " + r.against + ", " + sliceName(r.slice);
   const colour = (r) => (r.low > 0 ? c.accent : r.high < 0 ? c.rust : c.soft);
   return intervals(rows, { c, width, name, colour, say: (x) => (x > 0 ? "+" : "") + number(x, 3), zero: true });
 };
 
-// A forest plot: a point and its interval per row, the value and n at the right.
+// A forest plot: a point and its interval per row, the value and n at the right. On a narrow chart the name stands above
+// its interval, so that the intervals keep the width.
 function intervals(rows, { c, width, name, colour, say, zero = false }) {
-  const labels = Math.min(width * 0.42, 8.2 * Math.max(...rows.map((r) => name(r).length)) + 12);
+  const narrow = width < 460, right = 66;
+  const left = narrow ? 8 : Math.min(width * 0.34, 7.6 * Math.max(...rows.map((r) => name(r).length)) + 14);
   const ends = rows.flatMap((r) => [r.low ?? r.mean, r.high ?? r.mean]).concat(zero ? [0] : []);
   const pad = (Math.max(...ends) - Math.min(...ends)) * 0.06 || Math.abs(ends[0]) * 0.05 || 0.05;
-  const right = 74;
   function draw(params, api) {
-    const r = rows[params.dataIndex], ink = colour(r, params.dataIndex), size = api.size([0, 1])[1];
-    const [low, y] = api.coord([r.low ?? r.mean, params.dataIndex]);
+    const r = rows[params.dataIndex], ink = colour(r, params.dataIndex), area = params.coordSys;
+    const [low, middle] = api.coord([r.low ?? r.mean, params.dataIndex]);
     const [mean] = api.coord([r.mean, params.dataIndex]), [high] = api.coord([r.high ?? r.mean, params.dataIndex]);
-    const area = params.coordSys, cap = Math.min(5, size / 5);
+    const y = narrow ? middle + 9 : middle;
     const line = (x1, y1, x2, y2) => ({ type: "line", shape: { x1, y1, x2, y2 }, style: { stroke: ink, lineWidth: 2 } });
-    const text = (words, y, style) => ({ type: "text", style: { text: words, x: area.x + area.width + 8, y, verticalAlign: "middle", fontFamily: c.font, ...style } });
-    return { type: "group", children: [
-      line(low, y, high, y), line(low, y - cap, low, y + cap), line(high, y - cap, high, y + cap),
-      { type: "circle", shape: { cx: mean, cy: y, r: 5 }, style: { fill: ink, stroke: c.surface, lineWidth: 1.5 } },
-      text(say(r.mean), r.n ? y - 7 : y, { fill: c.ink, fontSize: 13, fontWeight: 600 }),
-      ...(r.n ? [text("n " + number(r.n), y + 8, { fill: c.soft, fontSize: 11 })] : []),
-    ] };
+    const text = (words, x, y, style) => ({ type: "text", style: { text: words, x, y, verticalAlign: "middle", fontFamily: c.font, ...style } });
+    const children = [
+      line(low, y, high, y), line(low, y - 5, low, y + 5), line(high, y - 5, high, y + 5),
+      { type: "circle", shape: { cx: mean, cy: y, r: 4.5 }, style: { fill: ink, stroke: c.surface, lineWidth: 1.5 } },
+      text(say(r.mean), area.x + area.width + 10, r.n ? y - 7 : y, { fill: c.ink, fontSize: 13, fontWeight: 600 }),
+    ];
+    if (r.n) children.push(text("n " + number(r.n), area.x + area.width + 10, y + 8, { fill: c.soft, fontSize: 11 }));
+    if (narrow) children.push(text(name(r), area.x, middle - 9, { fill: c.ink, stroke: c.surface, lineWidth: 4, fontSize: 13, width: width - 16, overflow: "truncate" }));
+    return { type: "group", children };
   }
   return frame(c, {
-    height: rows.length * 38 + 40,
-    grid: { left: labels, right, top: 4, bottom: 32 },
+    height: rows.length * (narrow ? 46 : 38) + 40,
+    grid: { left, right, top: 4, bottom: 32 },
     tooltip: {
       trigger: "item",
       formatter: (p) => {
@@ -123,12 +126,13 @@ function intervals(rows, { c, width, name, colour, say, zero = false }) {
       },
     },
     xAxis: axis(c, {
-      type: "value", min: Math.min(...ends) - pad, max: Math.max(...ends) + pad, splitNumber: 3, splitLine: grid(c),
+      type: "value", min: Math.min(...ends) - pad, max: Math.max(...ends) + pad, splitNumber: 3,
+      splitLine: { ...grid(c), showMinLine: false, showMaxLine: false },
       axisLabel: { formatter: (x) => say(x), showMinLabel: false, showMaxLabel: false, hideOverlap: true },
     }),
     yAxis: axis(c, {
       type: "category", inverse: true, data: rows.map(name), axisLine: { show: false },
-      axisLabel: { color: c.ink, fontSize: 13, width: labels - 10, overflow: "break", lineHeight: 15 },
+      axisLabel: { show: !narrow, color: c.ink, fontSize: 13, width: left - 12, overflow: "break", lineHeight: 15 },
     }),
     series: [{
       type: "custom", renderItem: draw, clip: false, encode: { x: [1, 2, 3], y: 0 },

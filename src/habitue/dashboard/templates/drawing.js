@@ -1,6 +1,6 @@
 // What every chart shares: the page's colours, numbers in words, and tooltips made of text, never of HTML.
 
-const sign = document.body.dataset.sign;
+const { report, words } = JSON.parse(document.getElementById("report").textContent);
 const THIN = "\u202f", MINUS = "\u2212";
 
 function number(x, digits = 0) {
@@ -15,25 +15,29 @@ function percent(x, digits = 0) {
 
 function money(x) {
   const text = number(x);
-  return text.startsWith(MINUS) ? MINUS + sign + text.slice(1) : sign + text;
+  return text.startsWith(MINUS) ? MINUS + words.sign + text.slice(1) : words.sign + text;
 }
 
 // £1.2M, £340k: for axes, where the exact number stands in the tooltip and the table.
 function shortMoney(x) {
   const size = Math.abs(x), minus = x < 0 ? MINUS : "";
-  if (size >= 1e6) return minus + sign + number(size / 1e6, size % 1e6 ? 1 : 0) + "M";
-  if (size >= 1e4) return minus + sign + number(size / 1e3) + "k";
+  if (size >= 1e6) return minus + words.sign + number(size / 1e6, size % 1e6 ? 1 : 0) + "M";
+  if (size >= 1e4) return minus + words.sign + number(size / 1e3) + "k";
   return money(x);
 }
 
 // The digits a measure deserves, as words.py has them.
 function score(x, metric) {
-  if (metric === "mae" || metric === "rmse") return money(x);
+  if (words.money.includes(metric)) return money(x);
   return number(x, Math.abs(x) >= 100 ? 0 : Math.abs(x) < 0.02 && metric === "value" ? 4 : 3);
 }
 
 function plain(code) {
   return String(code).replaceAll("_", " ");
+}
+
+function sliceName(slice) {
+  return words.slices[slice] || plain(slice);
 }
 
 function day(iso) {
@@ -58,7 +62,7 @@ const OWN_COLOUR = {
 // A model keeps its colour in every chart; one the page has no colour for takes the next of the palette.
 function colourOf(model, c, index = 0) {
   const rest = ["blue", "gold", "plum", "rust"];
-  return c[OWN_COLOUR[model] || rest[index % rest.length]];
+  return c[OWN_COLOUR[model.split(",")[0]] || rest[index % rest.length]];
 }
 
 // A tooltip as an element: whatever is in the data arrives as text.

@@ -1,17 +1,31 @@
 // Money, people and words.
 
+// Upright where there is room, lying on a phone; the number beside a group is actual over forecast.
 charts.deciles = function (rows, { c, width }) {
-  const series = (name, key, color) => ({ name, type: "bar", color, barGap: "6%", barCategoryGap: "28%", data: rows.map((r) => r[key]), itemStyle: { borderRadius: [2, 2, 0, 0] } });
+  const lying = width < 520;
+  const label = {
+    show: true, position: lying ? "right" : "top", color: c.soft, fontSize: 12, distance: 4,
+    formatter: ({ dataIndex }) => {
+      const ratio = rows[dataIndex].actual / rows[dataIndex].forecast;
+      return Number.isFinite(ratio) ? "\u00d7" + number(ratio, ratio < 9.95 ? 1 : 0) : "";
+    },
+  };
+  const series = (name, key, color, more) => ({
+    name, type: "bar", color, barGap: "6%", barCategoryGap: "28%", data: rows.map((r) => r[key]), itemStyle: { borderRadius: 2 }, ...more,
+  });
+  const tenths = axis(c, { type: "category", inverse: lying, data: rows.map((r) => String(r.decile)), name: lying ? "" : "tenth of customers, by forecast", nameGap: 28 });
+  const amounts = axis(c, { type: "value", splitNumber: lying ? 3 : 4, splitLine: grid(c), axisLine: { show: false }, axisLabel: { formatter: shortMoney } });
   return frame(c, {
+    ...(lying ? { height: rows.length * 42 + 80 } : {}),
     legend: legend(c, ["forecast", "with season", "actual"], { itemHeight: 10 }),
-    grid: { left: 56, right: 8, top: 40, bottom: 44 },
+    grid: { left: lying ? 28 : 56, right: lying ? 34 : 8, top: 40, bottom: lying ? 28 : 44 },
     tooltip: {
       trigger: "axis", axisPointer: { type: "shadow" },
       formatter: (points) => tip(tenth(rows[points[0].dataIndex].decile) + ", " + number(rows[points[0].dataIndex].n) + " customers", points.map((p) => [p.seriesName, money(p.value)])),
     },
-    xAxis: axis(c, { type: "category", data: rows.map((r) => String(r.decile)), name: width < 520 ? "tenth of customers" : "tenth of customers, by forecast", nameGap: 28 }),
-    yAxis: axis(c, { type: "value", splitNumber: 4, splitLine: grid(c), axisLine: { show: false }, axisLabel: { formatter: shortMoney } }),
-    series: [series("forecast", "forecast", c.grey), series("with season", "adjusted", c.gold), series("actual", "actual", c.accent)],
+    xAxis: lying ? amounts : tenths,
+    yAxis: lying ? tenths : amounts,
+    series: [series("forecast", "forecast", c.grey), series("with season", "adjusted", c.gold), series("actual", "actual", c.accent, { label })],
   });
 };
 
@@ -41,16 +55,16 @@ charts.launches = function (part, { c, width }) {
     { name: "any customer, by chance", mean: part.chance },
   ];
   const tones = [c.accent, c.gold, c.grey];
-  return intervals(rows, { c, width, name: (r) => r.name, colour: (r, i) => tones[i], say: (x) => percent(x, 1) });
+  return intervals(rows, { c, width, name: (r) => r.name, colour: (r, i) => tones[i], say: (x) => percent(x, 1), zero: true });
 };
 
-charts.moves = function (part, { c, width }) {
+charts.moves = function (moves, { c, width }) {
   const node = (side, name) => side + ":" + (name ?? "");
   const said = (id) => id.slice(2) || (id.startsWith("0") ? "not yet a customer" : "no longer buying");
-  const order = part.cards.map((card) => card.name);
+  const order = (report.personas.cards || []).map((card) => card.name);
   const palette = [c.accent, c.gold, c.blue, c.rust, c.plum, c.grey];
   const tone = (name) => palette[Math.max(0, order.indexOf(name)) % palette.length];
-  const names = (side, key) => [...new Set(part.moves.map((m) => m[key]))]
+  const names = (side, key) => [...new Set(moves.map((m) => m[key]))]
     .sort((a, b) => (order.indexOf(a) + 99) % 99 - (order.indexOf(b) + 99) % 99)
     .map((name) => ({ name: node(side, name), itemStyle: { color: order.includes(name) ? tone(name) : c.line }, label: { position: side ? "left" : "right" } }));
   return frame(c, {
@@ -65,7 +79,7 @@ charts.moves = function (part, { c, width }) {
       label: { color: c.ink, fontSize: width < 520 ? 11.5 : 13, formatter: (p) => said(p.name), textBorderColor: c.surface, textBorderWidth: 3 },
       lineStyle: { color: "source", opacity: 0.3, curveness: 0.5 },
       data: [...names(0, "from"), ...names(1, "to")],
-      links: part.moves.filter((m) => m.n > 0).map((m) => ({ source: node(0, m.from), target: node(1, m.to), value: m.n })),
+      links: moves.filter((m) => m.n > 0).map((m) => ({ source: node(0, m.from), target: node(1, m.to), value: m.n })),
     }],
   });
 };

@@ -1,6 +1,5 @@
 // Draw every chart of the page from the report in it; redraw on a new width, colour scheme or print.
 
-const report = JSON.parse(document.getElementById("report").textContent);
 const state = document.getElementById("script-state");
 
 function rowsAt(path) {

@@ -9,8 +9,8 @@ function tryIt(part, box) {
   const folded = titles.map((title) => title.toLowerCase());
   const find = box.querySelector("#find"), found = box.querySelector("#found"), legend = box.querySelector("#found-legend");
   const ticked = box.querySelector("#ticked"), answer = box.querySelector("#answer"), clock = box.querySelector("#clock");
-  const chosen = new Set([0]);
-  const SHOWN = 12, LIST = 10;
+  const chosen = new Set([0, 1, 2].filter((item) => item < count));
+  const SHOWN = innerWidth < 760 ? 6 : 12, LIST = 10;
 
   function inner(a, b) {
     let sum = 0;
