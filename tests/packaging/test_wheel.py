@@ -68,8 +68,9 @@ def test_the_wheel_is_small_and_carries_licences_types_and_data(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         metadata = next(archive.read(n).decode() for n in names if n.endswith(".dist-info/METADATA"))
-    inside = {"habitue/py.typed", "habitue/collect/bundled/ATTRIBUTION.md", "habitue/dashboard/page.html.j2"}
-    assert inside <= set(names)
+    data = {f"habitue/collect/bundled/{name}" for name in ("ATTRIBUTION.md", "online_retail.parquet")}
+    vendored = {f"habitue/dashboard/vendor/{name}" for name in ("echarts.min.js", "LICENSE-echarts", "NOTICE-echarts")}
+    assert {"habitue/py.typed"} | data | vendored <= set(names)
     assert any(n.endswith("dist-info/licenses/LICENSE") for n in names)
     assert any(n.endswith("dist-info/licenses/NOTICE") for n in names)
     tracked = subprocess.run(["git", "ls-files", "src/habitue"], cwd=ROOT, capture_output=True, text=True, check=True)
