@@ -3,5 +3,6 @@
 from habitue.quality.clean import Config, clean
 from habitue.quality.findings import inspect
 from habitue.quality.products import products
+from habitue.quality.scores import scores
 
-__all__ = ["Config", "clean", "inspect", "products"]
+__all__ = ["Config", "clean", "inspect", "products", "scores"]

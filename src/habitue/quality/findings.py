@@ -131,7 +131,7 @@ def _lines(ledger: _Ledger) -> Iterator[dict[str, object] | None]:
         f"{{rows}} purchase lines are each above {100 * HUGE:.1f} % of the net money: {{money}} together.",
         "kept; whether they were cancelled is in 'cancelled'",
     )
-    off = (pl.col("value") - pl.col("price") * pl.col("quantity")).abs() > 0.005
+    off = (pl.col("value") - pl.col("price") * pl.col("quantity")).abs() > rows.HALF_CENT
     yield ledger.finding(
         "value_mismatch",
         "consistency",
