@@ -1,14 +1,19 @@
-"""Labelled examples with a planted answer."""
+"""Labelled examples with a planted answer, and what may be known of a toy shop at one moment."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 import pytest
 
-from habitue.core.schemas import EXAMPLES, Examples
+from habitue import prepare
+from habitue.core.schemas import EXAMPLES, FEATURES, LABELS, Events, Examples
+from habitue.encode import text
+from habitue.model.past import Past, histories
 
 
 def review_table(n: int, seed: int) -> Examples:
@@ -67,3 +72,27 @@ def reviews_() -> Examples:
 @pytest.fixture(scope="session")
 def sessions_() -> Examples:
     return session_table(600, 0)
+
+
+def toy_past(events: Events, as_of: dt.datetime, *, horizon_days: int = 60, catalogue: Events | None = None) -> Past:
+    """What may be known of `events` at `as_of`; the words of `catalogue`'s products are known in advance."""
+    seen, _ = prepare.split(events, as_of)
+    products = (seen if catalogue is None else catalogue).select("item_id", "title").unique("item_id").sort("item_id")
+    items = tuple(products["item_id"])
+    keys = seen["user_key"].unique().sort()
+    return Past(
+        as_of=as_of,
+        horizon_days=horizon_days,
+        items=items,
+        histories=histories(prepare.timeline(seen), items, users=keys),
+        known=np.ones(len(keys), dtype=bool),
+        words=text.encode(products).matrix,
+        features=prepare.features(seen, as_of=as_of),
+        train_features=FEATURES.empty(),
+        train_labels=LABELS.empty(),
+    )
+
+
+@pytest.fixture(scope="session")
+def past_of() -> Callable[..., Past]:
+    return toy_past
