@@ -62,7 +62,9 @@ def test_repeats_of_another_import_or_numbering_are_repeats_but_another_moment_i
     assert dropped_rows(dropped)["exact_repeat"] == (1, 2.0)
 
 
-@pytest.mark.parametrize("code", ["repeats", "negative_quantities", "zero_quantities", "negative_prices", "zero_prices"])
+@pytest.mark.parametrize(
+    "code", ["repeats", "negative_quantities", "zero_quantities", "negative_prices", "zero_prices"]
+)
 def test_every_rule_can_be_turned_off(lines, code):
     events = lines({}, {}, {"quantity": -1.0}, {"quantity": 0.0}, {"price": -1.0}, {"price": 0.0})
     kept, dropped = clean(events, Config(**{code: False}))
