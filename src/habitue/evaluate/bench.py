@@ -1,0 +1,93 @@
+"""Benchmark results as JSON: one document a data set and protocol, the schema of benchmarks/README.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from habitue.core.errors import UsageError
+from habitue.core.schemas import METRICS, Metrics, check
+
+PACKAGES = ("habitue", "numpy", "scipy", "polars", "torch", "lightgbm", "scikit-learn", "deltalake")
+
+
+def document(metrics: Metrics, *, commit: str) -> dict[str, Any]:
+    """Return {machine, commit, versions, dataset, protocol, rows}; rows are METRICS without the last two.
+
+    `commit`: the revision measured. Raises UsageError when the rows are of more than one data set and protocol.
+    """
+    check(metrics, METRICS, at="evaluate.bench")
+    pairs = metrics.select("dataset", "protocol").unique().sort("dataset", "protocol").rows()
+    if len(pairs) != 1:
+        raise UsageError(
+            "evaluate.bench",
+            found=f"the rows are of {len(pairs)} pairs of data set and protocol",
+            consequence="One document holds one protocol on one data set",
+            remedy="Call write(), which makes one document of each",
+        )
+    dataset, protocol = pairs[0]
+    return {
+        "machine": machine(),
+        "commit": commit,
+        "versions": versions(),
+        "dataset": dataset,
+        "protocol": protocol,
+        "rows": metrics.drop("dataset", "protocol").to_dicts(),
+    }
+
+
+def write(metrics: Metrics, folder: Path, *, commit: str) -> list[Path]:
+    """Write `<dataset>-<protocol>.json` into `folder` for each data set and protocol; return the paths.
+
+    An older file of that name is replaced whole or not at all.
+    """
+    check(metrics, METRICS, at="evaluate.bench")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for dataset, protocol in metrics.select("dataset", "protocol").unique().sort("dataset", "protocol").iter_rows():
+        rows = metrics.filter(pl.col("dataset") == dataset, pl.col("protocol") == protocol)
+        path = folder / f"{_slug(dataset, protocol)}.json"
+        text = json.dumps(document(rows, commit=commit), ensure_ascii=False, allow_nan=False, indent=1)
+        unfinished = path.with_suffix(".json.part")
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        unfinished.replace(path)
+        written.append(path)
+    return written
+
+
+def machine() -> str:
+    """Return system, processor, cores and memory in words; no name, no user."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores, {memory:.0f} GB"
+
+
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of Python and of those `packages` that are installed."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # what is not installed was not measured
+    return found
+
+
+def _processor() -> str:
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        for line in described.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _slug(*words: str) -> str:
+    return "-".join(re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words)
