@@ -1,0 +1,278 @@
+"""Every model goes through the same checks, on a shop whose truth was planted; found by listing the folder."""
+
+import dataclasses
+import datetime as dt
+import functools
+import importlib
+import pkgutil
+from types import ModuleType
+
+import numpy as np
+import polars as pl
+import pytest
+import scipy.sparse as sp
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+import habitue.model
+from habitue import prepare
+from habitue.collect import synthetic
+from habitue.core.runtime import Runtime
+from habitue.encode import text
+from habitue.model import load, save, trees
+from habitue.model.past import Past, check_past, histories, next_sets
+
+START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+CUT = START + dt.timedelta(days=210)  # half the users stopped ordering on day 160
+HORIZON = 28  # days, four weeks; moments of training are a week apart, so that a rewound past has the same ones
+RUNTIME = Runtime(seed=1, threads=1)
+SHORT = {"steps": 60}  # a setting of this name, at any depth, is cut to this in these tests
+
+
+def models(answer: str = "") -> list[ModuleType]:
+    names = [m.name for m in pkgutil.iter_modules(habitue.model.__path__)]
+    files = [importlib.import_module(f"habitue.model.{name}") for name in names]
+    return [m for m in files if hasattr(m, "ANSWERS") and (not answer or answer in m.ANSWERS)]
+
+
+def every_model(answer: str = "") -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("model", models(answer), ids=lambda m: m.__name__.rpartition(".")[2])
+
+
+@functools.cache
+def events(one_item: bool = False) -> pl.DataFrame:
+    shop = synthetic.shop(users=80, items=40, days=240, start=START)
+    return shop.with_columns(item_id=pl.lit("P000")) if one_item else shop
+
+
+def past_at(as_of: dt.datetime, shop: pl.DataFrame, *, words: bool = True) -> Past:
+    """What may be known at a moment, by the project's own stages, from rows before it only."""
+    seen, _ = prepare.split(shop, as_of)
+    items = tuple(seen["item_id"].unique().sort())
+    weeks = range(8, (as_of - START).days // 7 + 1 - HORIZON // 7)
+    moments = [START + dt.timedelta(days=7 * week) for week in weeks]  # each horizon closes by `as_of`
+    features = prepare.features(seen, as_of=[*moments, as_of])
+    titles = seen.group_by("item_id").agg(pl.col("title").min()).sort("item_id")
+    history = histories(prepare.timeline(seen), items)
+    past = Past(
+        as_of=as_of,
+        horizon_days=HORIZON,
+        items=items,
+        histories=history,
+        known=np.ones(len(history.user_keys), dtype=bool),
+        words=text.encode(titles).matrix if words else None,
+        features=features.filter(pl.col("as_of") == as_of),
+        train_features=features.filter(pl.col("as_of") < as_of),
+        train_labels=prepare.labels(seen, as_of=moments, horizon_days=HORIZON, until=as_of),
+    )
+    check_past(past)
+    return past
+
+
+@functools.cache
+def past() -> Past:
+    return past_at(CUT, events())
+
+
+def config(model: ModuleType) -> object:
+    return shortened(model.Config())
+
+
+def shortened(settings: object) -> object:
+    changed = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            changed[field.name] = shortened(value)
+        elif field.name in SHORT:
+            changed[field.name] = min(value, SHORT[field.name])
+    return dataclasses.replace(settings, **changed)
+
+
+def fit(model: ModuleType, given: Past) -> object:
+    return model.fit(given, config(model), runtime=RUNTIME)
+
+
+@functools.cache
+def fitted(model: ModuleType) -> object:
+    return fit(model, past())
+
+
+def answers(model: ModuleType, state: object, asked: Past) -> dict[str, np.ndarray]:
+    """Everything the model says, held against the contract."""
+    said = {}
+    users = len(asked.histories.user_keys)
+    if "rank" in model.ANSWERS:
+        said["rank"] = model.score(state, asked)
+        assert said["rank"].dtype == np.float32
+        assert said["rank"].shape == (users, len(asked.items))
+    if model.ANSWERS & {"churn", "value"}:
+        table = model.predict(state, asked)
+        assert table["user_key"].to_list() == asked.histories.user_keys.tolist()
+        assert table.schema["churn"] == table.schema["value"] == pl.Float64
+        said["churn"], said["value"] = table["churn"].to_numpy(), table["value"].to_numpy()
+        assert ((said["churn"] >= 0) & (said["churn"] <= 1)).all()
+    for name, values in said.items():
+        assert np.isfinite(values).all(), name
+    return said
+
+
+def equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    """Bit for bit."""
+    return one.keys() == other.keys() and all(one[k].tobytes() == other[k].tobytes() for k in one)
+
+
+def recall(scores: np.ndarray, truth: np.ndarray, k: int = 5) -> float:
+    top = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return float(np.take_along_axis(truth, top, axis=1).sum() / np.minimum(truth.sum(axis=1), k).sum())
+
+
+def test_the_folder_is_read():
+    """No list of models is kept anywhere; but were the folder not found, nothing below would run."""
+    assert {"popular", "neighbours", "ease", "clv", "trees"} <= {m.__name__.rpartition(".")[2] for m in models()}
+
+
+@every_model()
+def test_defines_what_the_contract_asks_for(model):
+    assert model.ANSWERS and model.ANSWERS <= {"rank", "churn", "value"}
+    for name in ("Config", "State"):
+        assert getattr(model, name).__dataclass_params__.frozen
+    assert ("rank" in model.ANSWERS) == hasattr(model, "score")
+    assert bool(model.ANSWERS & {"churn", "value"}) == hasattr(model, "predict")
+    assert dataclasses.is_dataclass(fitted(model)) and isinstance(fitted(model), model.State)
+
+
+@every_model("rank")
+def test_finds_the_next_order(model):
+    """Two staples and the successor of the last lead were planted: 5 places hold them, popularity cannot know."""
+    every = histories(prepare.timeline(events()), past().items)
+    truth = next_sets(every, after=past().day, until=past().day + HORIZON).toarray() > 0
+    asked = truth.any(axis=1)
+    bought = np.bincount(past().histories.row_item, minlength=len(past().items)).astype(np.float32)
+    busiest = recall(np.tile(bought, (asked.sum(), 1)), truth[asked])
+    found = recall(answers(model, fitted(model), past())["rank"][asked], truth[asked])
+    assert busiest < 0.25
+    assert found > 2 * busiest
+
+
+@every_model("churn")
+def test_tells_who_has_left(model):
+    labels = prepare.labels(events(), as_of=CUT, horizon_days=HORIZON).sort("user_key")
+    said = answers(model, fitted(model), past())
+    assert 0.3 < labels["churned"].mean() < 0.7
+    assert roc_auc_score(labels["churned"], said["churn"]) > 0.9
+    assert spearmanr(labels["value"], said["value"]).statistic > 0.6
+
+
+@every_model()
+def test_is_the_same_after_saving_and_loading(model, tmp_path):
+    first = save(tmp_path / "one", model.__name__, fitted(model), {})
+    back = load(tmp_path / "one")
+    assert equal(answers(model, fitted(model), past()), answers(model, back.state, past()))
+    assert save(tmp_path / "two", model.__name__, back.state, {}) == first
+
+
+@every_model()
+def test_same_seed_same_answer(model):
+    assert equal(answers(model, fitted(model), past()), answers(model, fit(model, past()), past()))
+
+
+@every_model()
+def test_truncating_the_events_changes_nothing_before(model):
+    """The past of an earlier moment is the same whether later rows were cut before or after the stages ran."""
+    earlier = CUT - dt.timedelta(days=HORIZON)
+    rewound, truncated = past().rewind(earlier), past_at(earlier, events())
+    assert len(rewound.train_labels) == len(truncated.train_labels) > 0
+    assert equal(
+        answers(model, fit(model, rewound), rewound),
+        answers(model, fit(model, truncated), truncated),
+    )
+
+
+@every_model()
+def test_users_do_not_see_each_other(model):
+    """Asked in another order, or alone, a user gets the same answer."""
+    together = answers(model, fitted(model), past())
+    order = np.random.default_rng(0).permutation(len(past().known))
+    shuffled = answers(model, fitted(model), past().take(order))
+    alone = answers(model, fitted(model), past().take([7]))
+    for name in together:
+        np.testing.assert_allclose(shuffled[name], together[name][order], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(alone[name], together[name][[7]], rtol=1e-5, atol=1e-5)
+
+
+@every_model()
+def test_leaves_what_it_is_given_as_it_was(model):
+    given = past_at(CUT, events())
+    answers(model, fit(model, given), given)
+    for field in dataclasses.fields(given.histories):
+        np.testing.assert_array_equal(getattr(given.histories, field.name), getattr(past().histories, field.name))
+    assert (given.words != past().words).nnz == 0
+    assert given.features.equals(past().features)
+
+
+@every_model()
+def test_survives_a_product_it_has_never_met(model):
+    last = events().filter(pl.col("at") < CUT).group_by("user_key", maintain_order=True).last()
+    new = last.with_columns(
+        item_id=pl.lit("P020x"), title=pl.lit("travel thing 20x"), event_id=pl.format("{}-x", "event_id")
+    )
+    later = past_at(CUT, pl.concat([events(), new.select(events().columns)]))
+    assert "P020x" in later.items
+    said = answers(model, fitted(model), later)
+    if "rank" in said:  # what it says of the others stays with the product it was said of
+        old = [later.items.index(item) for item in past().items]
+        before = answers(model, fitted(model), past())["rank"]
+        agree = [np.corrcoef(a, b)[0, 1] for a, b in zip(said["rank"][:, old], before, strict=True)]
+        assert np.mean(agree) > 0.95
+
+
+def test_shuffled_labels_teach_trees_nothing():
+    """The one model here that learns from labels alone: were it better than chance, a feature would hold the label."""
+    labels = prepare.labels(events(), as_of=CUT, horizon_days=HORIZON).sort("user_key")
+    areas = []
+    for seed in range(6):
+        order = np.random.default_rng(seed).permutation(past().train_labels.height)
+        mixed = past().train_labels.with_columns(past().train_labels.select("churned", "orders", "value")[order])
+        blind = dataclasses.replace(past(), train_labels=mixed)
+        areas.append(roc_auc_score(labels["churned"], answers(trees, fit(trees, blind), past())["churn"]))
+    assert 0.35 < np.mean(areas) < 0.65, areas
+
+
+@every_model()
+def test_survives_a_user_without_a_history(model):
+    timeline = prepare.timeline(prepare.split(events(), CUT)[0])
+    keys = [*past().histories.user_keys, 999]
+    empty = dataclasses.replace(
+        past(), histories=histories(timeline, past().items, users=keys), known=np.ones(len(keys), dtype=bool)
+    )
+    said = answers(model, fit(model, empty), empty)
+    before = answers(model, fitted(model), past())
+    asked = answers(model, fitted(model), empty)
+    for name in said:
+        np.testing.assert_allclose(asked[name][:-1], before[name], rtol=1e-5, atol=1e-5)
+
+
+@every_model()
+def test_survives_without_words(model):
+    wordless = dataclasses.replace(past(), words=None)
+    answers(model, fit(model, wordless), wordless)
+    answers(model, fitted(model), wordless)
+    blank = dataclasses.replace(past(), words=sp.csr_matrix(past().words.shape, dtype=np.float32))
+    answers(model, fit(model, blank), blank)
+
+
+@every_model()
+def test_survives_a_shop_with_one_product(model):
+    one = past_at(CUT, events(one_item=True))
+    assert one.items == ("P000",)
+    answers(model, fit(model, one), one)
+
+
+@every_model("rank")
+def test_survives_a_product_nobody_has_bought(model):
+    items = (*past().items, "Q")
+    words = sp.vstack([past().words, past().words[:1]], format="csr")
+    timeline = prepare.timeline(prepare.split(events(), CUT)[0])
+    launched = dataclasses.replace(past(), items=items, histories=histories(timeline, items), words=words)
+    answers(model, fit(model, launched), launched)
