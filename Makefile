@@ -42,7 +42,8 @@ test-all: test
 	$(BIN)/pytest -m slow -rs --durations 10
 
 docs: .venv/.core
-	$(BIN)/python -c 'from habitue.core.schemas import to_markdown; print(to_markdown(), end="")' > docs/schemas.md
+	$(BIN)/python -c 'from pathlib import Path; from habitue.core.schemas import to_markdown; \
+	  Path("docs/schemas.md").write_text(to_markdown(), encoding="utf-8")'
 
 # `-P` holds torch at one release: the newest whose CPU and CUDA builds were both tried (docs/decisions/001).
 lock: .venv/.made
