@@ -24,7 +24,7 @@ def test_the_planted_words_decide_reviews_it_has_not_read(reviews_: Examples) ->
     row = answer.words.row(by_predicate=pl.col("word") == "horrid", named=True)
     assert (row["reviews"], row["share"]) == (60, 0.0)
     assert "the words add much" in answer.verdict
-    assert "240 reviews" in answer.verdict and "25%" in answer.verdict
+    assert "240 reviews" in answer.verdict and "25 %" in answer.verdict
 
 
 def test_examples_name_the_words_that_moved_them(reviews_: Examples) -> None:

@@ -23,7 +23,7 @@ def test_the_planted_giveaway_is_named_and_what_is_left_without_it_measured(sess
     assert one(answer.metrics, "logistic", "auc")["mean"] > 0.99
     for model in ("trees_without_page_values", "logistic_without_page_values"):
         assert 0.65 < one(answer.metrics, model, "auc")["mean"] < 0.95
-    assert "PageValues" in answer.note and "33.3%" in answer.verdict
+    assert "PageValues" in answer.note and "33.3 %" in answer.verdict
     assert answer.importance["column"][0] == "Duration"
     assert "PageValues" not in answer.importance["column"]
     assert answer.importance["share"].sum() == pytest.approx(1)

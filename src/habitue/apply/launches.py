@@ -20,6 +20,7 @@ import numpy.typing as npt
 import polars as pl
 import scipy.sparse as sp
 
+from habitue.apply.wording import clear, percent, points
 from habitue.core.errors import ModelError
 from habitue.core.schemas import EVENTS, PURCHASE, SCORES, Events, Metrics, Scores, check
 from habitue.evaluate import compare, table
@@ -294,35 +295,21 @@ def _first(scores: npt.NDArray[Any], n: int) -> Ints:
 
 
 def _verdict(metrics: Metrics, paired: pl.DataFrame, config: Config, products: int) -> str:
-    share = dict(metrics.select("model", "mean").iter_rows())
-    lead = paired.row(by_predicate=pl.col("model") == "words", named=True)
-    alone = paired.row(by_predicate=pl.col("model") == "words_alone", named=True)
+    share = {model: percent(mean) for model, mean in metrics.select("model", "mean").iter_rows()}
+    lead, alone = (paired.row(by_predicate=pl.col("model") == model, named=True) for model in ("words", "words_alone"))
     told = (
         f"Of {config.told} customers named for each of {products:,} new products by its words and by who likes new "
-        f"things, {share['words']:.1%} bought it; of your {config.told} busiest customers {share['busiest']:.1%}, of "
-        f"all customers {share['chance']:.1%}"
+        f"things, {share['words']} bought it; of your {config.told} busiest customers {share['busiest']}, of all "
+        f"customers {share['chance']}"
     )
-    if _above_zero(lead) and _above_zero(alone):
-        return f"{told}. The words help: {lead['mean'] * 100:+.1f} points ({_points(lead)}) over the busiest."
-    if _above_zero(lead):
-        return (
-            f"{told}. The lead over the busiest is clear ({lead['mean'] * 100:+.1f} points, {_points(lead)}), but not "
-            f"for words alone ({share['words_alone']:.1%})."
-        )
+    if clear(lead) and clear(alone) and lead["mean"] > 0 < alone["mean"]:
+        return f"{told}. The words help: {points(lead)} over the busiest."
+    if clear(lead) and lead["mean"] > 0:
+        return f"{told}. That is {points(lead)} over the busiest, but words alone do not lead ({share['words_alone']})."
     return (
-        f"{told}. The difference of {lead['mean'] * 100:+.1f} points ({_points(lead)}) does not show that words are "
-        f"worth more than telling your busiest customers."
+        f"{told}. The difference of {points(lead)} does not show that words are worth more than telling your busiest "
+        f"customers."
     )
-
-
-def _above_zero(difference: dict[str, float | None]) -> bool:
-    return difference["low"] is not None and difference["low"] > 0
-
-
-def _points(difference: dict[str, float | None]) -> str:
-    if difference["low"] is None or difference["high"] is None:
-        return "no interval can be told"
-    return f"95 % interval {difference['low'] * 100:+.1f} to {difference['high'] * 100:+.1f}"
 
 
 def _refused(found: str, remedy: str) -> ModelError:

@@ -21,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from habitue.apply.heldout import Forecast, deal, one, yes_no
+from habitue.apply.wording import percent
 from habitue.core.errors import ModelError
 from habitue.core.metrics import Floats, Ints
 from habitue.core.runtime import Runtime
@@ -265,6 +266,6 @@ def _verdict(table: Metrics, refused: npt.NDArray[np.bool_]) -> str:
     return (
         f"From the words alone a refusal is told from a recommendation with AUC {auc['mean']:.3f} "
         f"({auc['low']:.3f} to {auc['high']:.3f}) and F1 {f1['mean']:.2f}, over {len(refused):,} reviews the model had "
-        f"not read, {refused.mean():.0%} of them refusals. The product's own record alone gives {base['mean']:.3f}: "
-        f"{better}."
+        f"not read, {percent(refused.mean(), 0)} of them refusals. The product's own record alone gives "
+        f"{base['mean']:.3f}: {better}."
     )

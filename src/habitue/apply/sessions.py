@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from habitue.apply.heldout import Bools, Forecast, deal, one, yes_no
+from habitue.apply.wording import percent
 from habitue.core import metrics
 from habitue.core.errors import ModelError
 from habitue.core.metrics import Floats, Ints
@@ -193,7 +194,7 @@ def _verdict(table: Metrics, bought: Bools, suspect: str, without: str) -> str:
     simple = one(table, "logistic" + without, "auc")
     beats = "more than" if rest["low"] > simple["high"] else "hardly more than"
     return (
-        f"A purchase ({bought.mean():.1%} of {len(bought):,} visits) is foretold with AUC {full['mean']:.3f} when "
+        f"A purchase ({percent(bought.mean())} of {len(bought):,} visits) is foretold with AUC {full['mean']:.3f} when "
         f"{suspect} may be read, but {rest['mean']:.3f} ({rest['low']:.3f} to {rest['high']:.3f}) without it; "
         f"that is {beats} the {simple['mean']:.3f} of a logistic regression."
     )
