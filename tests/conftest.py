@@ -1,5 +1,6 @@
 """What several tests share: the whole demo, run once, as its user runs it."""
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -10,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+
+from habitue.core.schemas import EVENTS
 
 HABITUE = str(Path(sys.executable).with_name("habitue"))
 
@@ -65,3 +69,23 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 def run_demo() -> Callable[..., Demo]:
     """The function behind `demo`, for a test that needs another one."""
     return _run
+
+
+@pytest.fixture(scope="session")
+def lines() -> Callable[..., pl.DataFrame]:
+    """Make hand-made lines of a shop."""
+
+    def make(*rows: dict[str, Any]) -> pl.DataFrame:
+        """EVENTS with one row a dict; what a dict leaves out is an ordinary purchase of one 10001 for 2.00 on day 0."""
+        ordinary = {"user_key": 1, "kind": "Order Completed", "item_id": "10001", "title": "red mug", "day": 0.0}
+        ordinary |= {"order_id": "o1", "price": 2.0, "quantity": 1.0, "currency": "EUR"}
+        full = [{"event_id": f"e{i:03d}", **ordinary, **row} for i, row in enumerate(rows)]
+        for row in full:
+            row["at"] = dt.datetime(2024, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=row.pop("day"))
+            if "value" not in row:
+                row["value"] = None if None in (row["price"], row["quantity"]) else row["price"] * row["quantity"]
+        schema = {c.name: c.dtype for c in EVENTS.columns}
+        named = [{"line": 0, "source": "test", "import_id": "test", **row} for row in full]
+        return EVENTS.shape(pl.DataFrame([{n: r.get(n) for n in schema} for r in named], schema=schema))
+
+    return make

@@ -1,9 +1,6 @@
-"""Hand-made lines of a shop, and the bundled ledger as EVENTS."""
+"""The bundled ledger as EVENTS."""
 
-import datetime as dt
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 import pytest
@@ -11,32 +8,12 @@ import pytest
 from habitue.collect import bundled
 from habitue.core.schemas import EVENTS, ITEMS
 
-Lines = Callable[..., pl.DataFrame]
-
 
 @dataclass(frozen=True)
 class Ledger:
     events: pl.DataFrame
     items: pl.DataFrame
     known: pl.DataFrame
-
-
-@pytest.fixture(scope="session")
-def lines() -> Lines:
-    def make(*rows: dict[str, Any]) -> pl.DataFrame:
-        """EVENTS with one row a dict; what a dict leaves out is an ordinary purchase of one P1 for 2.00 on day 0."""
-        ordinary = {"user_key": 1, "kind": "Order Completed", "item_id": "10001", "title": "red mug", "day": 0.0}
-        ordinary |= {"order_id": "o1", "price": 2.0, "quantity": 1.0, "currency": "EUR"}
-        full = [{"event_id": f"e{i:03d}", **ordinary, **row} for i, row in enumerate(rows)]
-        for row in full:
-            row["at"] = dt.datetime(2024, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=row.pop("day"))
-            if "value" not in row:
-                row["value"] = None if None in (row["price"], row["quantity"]) else row["price"] * row["quantity"]
-        schema = {c.name: c.dtype for c in EVENTS.columns}
-        named = [{"line": 0, "source": "test", "import_id": "test", **row} for row in full]
-        return EVENTS.shape(pl.DataFrame([{n: r.get(n) for n in schema} for r in named], schema=schema))
-
-    return make
 
 
 @pytest.fixture(scope="session")
