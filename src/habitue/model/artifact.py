@@ -263,7 +263,7 @@ def _below(at: str, name: str) -> str:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False).encode()
+    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False).encode()
 
 
 def _damaged(folder: Path, found: str) -> ModelError:
