@@ -1,24 +1,27 @@
 """P8: how long a program waits for Habitue to start, beside what it stands on.
 
-    python benchmarks/speed/start.py [--repeats 15] [--out start.json]
+    python benchmarks/speed/start.py [--repeats 15] [--out FOLDER]
 
-Every row is the median wall time in seconds of a fresh interpreter, files already in the page cache; `low` and `high`
-are the quartiles. The commands take turns, so a busy moment of the machine falls on all of them.
+Every row is the median wall time in seconds of a fresh interpreter, its files already in the page cache, with the 95 %
+interval of that median over 1,000 bootstraps of the runs. The commands take turns, so a busy moment of the machine falls
+on all of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from habitue.core.schemas import METRICS
+from habitue.evaluate import bench
 
 PYTHON = sys.executable
 COMMANDS = {
@@ -43,26 +46,19 @@ def measure(repeats: int) -> dict[str, list[tuple[float, float]]]:
     return times
 
 
-def report(times: dict[str, list[tuple[float, float]]]) -> dict[str, object]:
-    """Put the times into the schema every benchmark of the project writes."""
+def report(times: dict[str, list[tuple[float, float]]]) -> pl.DataFrame:
+    """METRICS: one row a command."""
+    rng = np.random.default_rng(0)
     rows = []
     for name, runs in times.items():
-        low, median, high = statistics.quantiles([wall for wall, _ in runs], n=4, method="inclusive")
-        cpu = statistics.median(cpu for _, cpu in runs)
-        row = {"model": name, "fusion": None, "modalities": [], "slice": "all", "metric": "seconds", "mean": median}
-        row |= {"low": low, "high": high, "n": len(runs), "seeds": 1, "cpu_s": cpu, "peak_mb": None}
-        rows.append({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return {
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "commit": commit.stdout.strip() or None,
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in ("habitue", "typer", "rich")},
-        "dataset": "none",
-        "protocol": "P8 start: median wall time of a fresh interpreter; low and high are the quartiles",
-        "rows": rows,
-    }
+        wall = np.array([seconds for seconds, _ in runs])
+        medians = np.median(rng.choice(wall, size=(1_000, len(wall))), axis=1)
+        low, high = np.quantile(medians, [0.025, 0.975])
+        cpu = statistics.median(seconds for _, seconds in runs)
+        row = {"dataset": "none", "protocol": "P8 start", "model": name, "modalities": [], "slice": "all"}
+        row |= {"metric": "median seconds", "mean": float(np.median(wall)), "low": float(low), "high": float(high)}
+        rows.append(row | {"n": len(runs), "seeds": 1, "cpu_s": cpu})
+    return METRICS.shape(pl.DataFrame(rows))
 
 
 def _children_cpu() -> float:
@@ -73,14 +69,16 @@ def _children_cpu() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15, help="runs of each command (default 15)")
-    parser.add_argument("--out", type=Path, help="write the JSON here as well")
+    parser.add_argument("--out", type=Path, help="folder for none-p8-start.json")
     args = parser.parse_args()
-    result = report(measure(args.repeats))
-    for row in result["rows"]:  # type: ignore[attr-defined]
+    metrics = report(measure(args.repeats))
+    for row in metrics.iter_rows(named=True):
         limit = f"  limit {LIMITS[row['model']]:.2f}" if row["model"] in LIMITS else ""
         print(f"{row['model']:<16} {row['mean']:.3f} s  ({row['low']:.3f} to {row['high']:.3f}){limit}")
     if args.out is not None:
-        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        head = ["git", "rev-parse", "HEAD"]
+        commit = subprocess.run(head, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        bench.write(metrics, args.out, commit=commit.stdout.strip())
 
 
 if __name__ == "__main__":

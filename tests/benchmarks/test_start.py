@@ -27,11 +27,10 @@ def test_help_costs_little_more_than_typer_and_rich(cpu):
 
 
 def test_the_benchmark_writes_the_schema_of_all_benchmarks(tmp_path):
-    out = tmp_path / "start.json"
-    command = [sys.executable, str(SCRIPT), "--repeats", "2", "--out", str(out)]
+    command = [sys.executable, str(SCRIPT), "--repeats", "2", "--out", str(tmp_path)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    result = json.loads(out.read_text())
-    assert list(result) == ["machine", "commit", "versions", "dataset", "protocol", "rows"]
+    result = json.loads((tmp_path / "none-p8-start.json").read_text(encoding="utf-8"))
+    assert len(result["commit"]) == 40 and result["protocol"] == "P8 start"
     rows = {row["model"]: row for row in result["rows"]}
     assert list(rows) == ["python -c pass", "typer + rich", "import habitue", "habitue --help"]
     assert all(row["low"] <= row["mean"] <= row["high"] and row["n"] == 2 for row in rows.values())
