@@ -2,9 +2,9 @@
 
     python benchmarks/speed/start.py [--repeats 15] [--out FOLDER]
 
-Every row is the median wall time in seconds of a fresh interpreter, its files already in the page cache, with the 95 %
-interval of that median over 1,000 bootstraps of the runs. The commands take turns, so a busy moment of the machine falls
-on all of them.
+Every row is the median wall time in seconds of a fresh interpreter, its files already in the page cache, with the
+95 % interval of that median over 1,000 bootstraps of the runs. The commands take turns, so a busy moment of the
+machine falls on all of them.
 """
 
 from __future__ import annotations
