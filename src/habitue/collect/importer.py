@@ -84,15 +84,21 @@ def import_frame(
     """Bring a frame in as `import_file` does with a file; `where` names it in messages."""
     sources.require(raw.columns, mapping.wanted, where=where)
     with stage(f"Reading the values of {where}"):
-        typed = _typed(raw.select(mapping.wanted), mapping).with_row_index("row", offset=1)
-        refused = typed.filter(pl.col("code").is_not_null())
-        if refused.height == typed.height:
-            raise _all_refused(refused, mapping, where)
-        accepted = _between(typed.filter(pl.col("code").is_null()).drop("code"), mapping, since, before)
-        raw_refused = raw.select(mapping.wanted)[(refused["row"] - 1).to_list()]
+        raw = raw.select(mapping.wanted)
+        _readable(raw, where)
+        there = ~raw.select(pl.all_horizontal(pl.all().is_null())).to_series()  # an empty line is no row
+        if not there.any():
+            raise _no_row(where)
+        numbers, raw = pl.int_range(1, raw.height + 1, eager=True).filter(there), raw.filter(there)
+        typed, reason = _typed(raw, mapping)
+        bad = reason.is_not_null()
+        if bad.all():
+            raise _all_refused(reason, mapping, where)
+        refused = refusals.table(raw.filter(bad), numbers.filter(bad), reason.filter(bad), mapping)
+        accepted = _between(typed.filter(~bad), mapping, since, before)
     write = _write_events if mapping.what == "events" else _write_items
     with stage(f"Storing the rows of {where}"), workspace.lake.exclusive():
-        return write(workspace, accepted, _refusals(refused, raw_refused, mapping), mapping, seed)
+        return write(workspace, accepted, refused, mapping, seed)
 
 
 def _mapping(mapping: Mapping | Path | str | None, file: Path) -> Mapping:
@@ -111,8 +117,8 @@ def _mapping(mapping: Mapping | Path | str | None, file: Path) -> Mapping:
     return read_mapping(beside)
 
 
-def _typed(raw: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
-    """Read every mapped column; adds `code`, the first reason to refuse the row, or null."""
+def _typed(raw: pl.DataFrame, mapping: Mapping) -> tuple[pl.DataFrame, pl.Series]:
+    """Read every mapped column; also returns the first reason to refuse each row, or null."""
     columns: dict[str, pl.Series] = {}
     reasons: list[tuple[str, pl.Series]] = []  # code, rows it fits; the first that fits counts
     for name, column in mapping.columns.items():
@@ -144,7 +150,7 @@ def _typed(raw: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
             reasons.append(("bad_value", (columns["price"] * columns["quantity"]).abs() >= values.MONEY_LIMIT))
     frame = pl.DataFrame([series.alias(name) for name, series in columns.items()])
     flags = [pl.when(fits.fill_null(False)).then(pl.lit(code)) for code, fits in reasons]
-    return frame.with_columns(code=pl.coalesce(flags) if flags else pl.lit(None, dtype=pl.String))
+    return frame, frame.select(pl.coalesce(flags).alias("code"))["code"]
 
 
 def _between(
@@ -162,7 +168,7 @@ def _write_events(
     lake, currency = workspace.lake, mapping.currency or workspace.currency
     with lake.transaction(EVENTS, ITEMS, USERS, REFUSED), identities.book(workspace.identities) as people:
         secret = identities.event_secret(people, seed=seed)
-        ids = event_ids(rows.drop("row"), source=mapping.source, secret=secret)
+        ids = event_ids(rows, source=mapping.source, secret=secret)
         import_id = _import_id(ids, refused)
         stored = lake.read(EVENTS, columns=["event_id"])
         new = rows.with_columns(ids).join(stored, on="event_id", how="anti", maintain_order="left")
@@ -194,11 +200,9 @@ def _write_items(
 ) -> Imported:
     del seed  # a catalogue holds no person
     lake, currency = workspace.lake, mapping.currency or workspace.currency
-    import_id = _import_id(
-        pl.Series(rows.drop("row").select(pl.struct(pl.all()).struct.json_encode()).to_series()), refused
-    )
+    import_id = _import_id(pl.Series(rows.select(pl.struct(pl.all()).struct.json_encode()).to_series()), refused)
     origin = {"source": pl.lit(mapping.source), "import_id": pl.lit(import_id), "currency": pl.lit(currency)}
-    items = ITEMS.shape(rows.drop("row").with_columns(**origin)).unique(ITEMS.key, keep="first", maintain_order=True)
+    items = ITEMS.shape(rows.with_columns(**origin)).unique(ITEMS.key, keep="first", maintain_order=True)
     new = items.join(lake.read(ITEMS), on=list(ITEMS.key), how="anti", nulls_equal=True, maintain_order="left")
     with lake.transaction(ITEMS, REFUSED):
         lake.append(ITEMS, new)
@@ -292,14 +296,6 @@ def _earlier(found: pl.DataFrame, stored: pl.DataFrame, same: list[str]) -> pl.D
     return new.drop("since").sort(same)
 
 
-def _refusals(refused: pl.DataFrame, raw: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
-    """Return row, raw, code, sentence of the rows that were not accepted."""
-    return refused.select(pl.col("row").cast(pl.Int64), "code").with_columns(
-        raw=refusals.masked(raw, mapping),
-        sentence=pl.Series([refusals.sentence(code, mapping) for code in refused["code"]], dtype=pl.String),
-    )
-
-
 def _unseen(refused: pl.DataFrame, lake: Lake) -> Refused:
     """Leave out rows the lake has refused before: as many of each (source, code, raw) as it holds already."""
     same = ["source", "code", "raw"]
@@ -320,11 +316,31 @@ def _span(moments: pl.Series) -> dict[str, dt.datetime | None]:
     return {"first": first, "last": last}
 
 
-def _all_refused(refused: pl.DataFrame, mapping: Mapping, where: str) -> InputError:
-    code = refused["code"].value_counts(sort=True)["code"][0]
+def _readable(raw: pl.DataFrame, where: str) -> None:
+    for column, dtype in raw.schema.items():
+        if dtype.is_nested() or dtype in (pl.Binary, pl.Object, pl.Time, pl.Duration):
+            raise InputError(
+                where,
+                found=f"column '{column}' holds {dtype}",
+                consequence="It is neither text nor a number nor a time",
+                remedy="Export it as one of them, or map another column",
+            )
+
+
+def _no_row(where: str) -> InputError:
     return InputError(
         where,
-        found=f"every one of its {refused.height:,} rows would be refused; most: {refusals.sentence(code, mapping)}",
+        found="there is a header and no row",
+        consequence="There is nothing to import",
+        remedy="Export it again",
+    )
+
+
+def _all_refused(reason: pl.Series, mapping: Mapping, where: str) -> InputError:
+    most = reason.value_counts(sort=True)[reason.name][0]
+    return InputError(
+        where,
+        found=f"every one of its {len(reason):,} rows would be refused; most: {refusals.sentence(most, mapping)}",
         consequence="Nothing of it could be used",
         remedy="Check the mapping: columns, time_format, delimiter",
     )

@@ -30,6 +30,7 @@ from pathlib import Path
 
 from habitue.core.errors import SettingsError, did_you_mean
 from habitue.core.settings import fill, read_toml
+from habitue.core.workspace import is_currency
 
 MOMENT = ("at", "valid_from")
 NUMBERS = ("price", "quantity", "value", "rating", "dwell_s", "scroll", "position")
@@ -174,14 +175,14 @@ def _check(mapping: Mapping) -> None:
                 "It could never fit",
                 did_you_mean(rule.field, set(mapping.columns) & set(WORDS)),
             )
-    if len(mapping.delimiter) != 1:
+    if len(mapping.delimiter) != 1 or not mapping.delimiter.isascii() or mapping.delimiter in '"\r\n':
         raise wrong(
             "delimiter",
-            f"{mapping.delimiter!r} is not one character",
+            f"{mapping.delimiter!r} is no delimiter",
             "The columns could not be told apart",
             'Write one, such as "," or ";" or "\\t"',
         )
-    if mapping.currency is not None and not (len(mapping.currency) == 3 and mapping.currency.isupper()):
+    if mapping.currency is not None and not is_currency(mapping.currency):
         raise wrong(
             "currency",
             f"'{mapping.currency}' is no currency code",

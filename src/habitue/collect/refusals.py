@@ -15,6 +15,19 @@ _NUMBER = re.compile(r"[\d\s.,:/+\-TZeE%]*|[+-]?(nan|inf|infinity)", re.IGNORECA
 _ID = re.compile(r"[\w\-./]{0,24}")
 
 
+def table(raw: pl.DataFrame, numbers: pl.Series, codes: pl.Series, mapping: Mapping) -> pl.DataFrame:
+    """Return row, raw, code and sentence of the rows that were not accepted."""
+    sentences = [sentence(code, mapping) for code in codes]
+    return pl.DataFrame(
+        [
+            numbers.cast(pl.Int64).alias("row"),
+            masked(raw, mapping),
+            codes.alias("code"),
+            pl.Series("sentence", sentences, dtype=pl.String),
+        ]
+    )
+
+
 def sentence(code: str, mapping: Mapping) -> str:
     """Say a reason code in words; no value of the row is in them."""
     if code.startswith("bad_") and (name := code.removeprefix("bad_")) in NUMBERS:

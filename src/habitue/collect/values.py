@@ -11,13 +11,13 @@ _NAIVE_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
 
 
 def words(raw: pl.Series) -> pl.Series:
-    """Read ids and names as text: whole numbers without a decimal point, empty text as null."""
+    """Read ids and names as text, as they stand: whole numbers without a decimal point, blanks alone as null."""
     if raw.dtype.is_float():
         whole = raw.is_finite() & (raw == raw.floor()) & (raw.abs() < 2**53)
         number = raw.set(~whole.fill_null(False), None).cast(pl.Int64).cast(pl.String)
         raw = number.zip_with(whole.fill_null(False), raw.cast(pl.String))
     text = raw.cast(pl.String)
-    return text.set(text == "", None)
+    return text.set(text.str.strip_chars() == "", None)
 
 
 def numbers(raw: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -28,7 +28,9 @@ def numbers(raw: pl.Series) -> tuple[pl.Series, pl.Series]:
         value = text.cast(pl.Float64, strict=False)
     else:
         there = raw.is_not_null()
-        value = raw.cast(pl.Float64, strict=False)
+        value = (
+            raw.cast(pl.Float64) if raw.dtype.is_numeric() else pl.repeat(None, len(raw), dtype=pl.Float64, eager=True)
+        )
     good = (value.is_finite() & (value.abs() < MONEY_LIMIT)).fill_null(False)
     # + 0.0 turns -0.0 into 0.0, so that both are one value in an id
     return value.set(~good, None) + 0.0, there & ~good

@@ -71,7 +71,11 @@ class Lake:
         if version == NEVER:
             return table.empty() if columns is None else table.empty().select(columns)
         try:
-            rows = pl.scan_delta(str(self._path(table)), version=version)
+            delta = deltalake.DeltaTable(self._path(table), version=version)
+            for path, size in pl.DataFrame(delta.get_add_actions()).select("path", "size_bytes").iter_rows():
+                if (self._path(table) / path).stat().st_size != size:  # Polars would panic over one that was cut off
+                    raise OSError(f"{path} is not as long as it was written")
+            rows = pl.scan_delta(delta)
             stored = [c for c in rows.collect_schema().names() if c != "bucket"]
             names = [c.name for c in table.columns]
             wanted = list(columns) if columns is not None else [*names, *(c for c in stored if c not in names)]

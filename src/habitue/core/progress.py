@@ -6,7 +6,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 T = TypeVar("T")
 
@@ -30,13 +33,11 @@ def stage(description: str) -> Iterator[None]:
     if not _visible():
         yield
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     token = _shown.set(True)
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with _bar(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
             bar.add_task(description, total=None)
             yield
     finally:
@@ -48,10 +49,19 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
     if not _visible():
         yield from iterable
         return
-    from rich.console import Console
-    from rich.progress import track as bar
+    from rich.progress import Progress
 
-    yield from bar(iterable, description, total=total, console=Console(stderr=True), transient=True)
+    with _bar(*Progress.get_default_columns()) as bar:
+        yield from bar.track(iterable, description=description, total=total)
+
+
+def _bar(*columns: str | ProgressColumn) -> Progress:
+    """Draw on stderr alone: what is printed meanwhile goes where it was meant to go."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    screen = Console(stderr=True)
+    return Progress(*columns, console=screen, transient=True, redirect_stdout=False, redirect_stderr=False)
 
 
 def _visible() -> bool:

@@ -129,6 +129,11 @@ def open_workspace(folder: Path | str) -> Workspace:
     return Workspace(root=root, lake=open_lake(root / "lake", buckets=config.buckets), currency=config.currency)
 
 
+def is_currency(code: str) -> bool:
+    """Whether this looks like an ISO 4217 code."""
+    return len(code) == 3 and code.isascii() and code.isalpha() and code.isupper()
+
+
 def _check(config: Config, where: Path) -> None:
     if config.buckets < 1:
         raise SettingsError(
@@ -137,7 +142,7 @@ def _check(config: Config, where: Path) -> None:
             consequence="A user must lie in one of them",
             remedy="Write a number from 1; 8 is right for most shops",
         )
-    if not (len(config.currency) == 3 and config.currency.isascii() and config.currency.isupper()):
+    if not is_currency(config.currency):
         raise SettingsError(
             f"{where} [workspace].currency",
             found=f"'{config.currency}' is no currency code",

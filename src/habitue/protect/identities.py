@@ -26,6 +26,7 @@ from habitue.core.schemas import IDENTITIES, Identities
 
 GUEST = "order:"  # alias 'order:<order_id>': a person known by one order only
 VERSION = 1
+WAIT_S = 5.0  # for another process to end its change
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _SCHEMA = """
@@ -49,7 +50,7 @@ def book(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-        connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise _unusable(path, error) from error
     try:
@@ -245,7 +246,7 @@ def _latest(links: pl.DataFrame) -> pl.DataFrame:
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the identities for reading; before the first import there is nobody."""
     there = path.exists()
-    connection = sqlite3.connect(path if there else ":memory:", timeout=5.0, isolation_level=None)
+    connection = sqlite3.connect(path if there else ":memory:", timeout=WAIT_S, isolation_level=None)
     try:
         connection.execute("PRAGMA secure_delete = ON")
         if not there:

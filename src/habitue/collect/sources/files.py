@@ -23,22 +23,13 @@ _MAGIC = (
 def read(path: Path, wanted: Sequence[str], *, delimiter: str = ",") -> pl.DataFrame:
     """Return the columns `wanted` of a CSV (all text, UTF-8) or Parquet file (its own types), rows in file order.
 
-    Raises InputError: absent, a folder, empty, binary, damaged, a column that is missing, no row.
+    Raises InputError: absent, a folder, empty, binary, damaged, a column that is missing.
     """
     if _head(path).startswith(parquet.MAGIC):
         require(parquet.header(path), wanted, where=path.name)
-        frame = parquet.read(path, wanted)
-    else:
-        require(csv.header(path, wanted, delimiter=delimiter), wanted, where=path.name)
-        frame = csv.read(path, wanted, delimiter=delimiter)
-    if frame.is_empty():
-        raise InputError(
-            path.name,
-            found="there is a header and no row",
-            consequence="There is nothing to import",
-            remedy="Export the file again",
-        )
-    return frame
+        return parquet.read(path, wanted)
+    require(csv.header(path, wanted, delimiter=delimiter), wanted, where=path.name)
+    return csv.read(path, wanted, delimiter=delimiter)
 
 
 def require(names: Sequence[str], wanted: Sequence[str], *, where: str) -> None:

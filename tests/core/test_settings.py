@@ -1,0 +1,114 @@
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from habitue.core.errors import SettingsError
+from habitue.core.settings import fill, moment, read_toml
+
+
+@dataclass(frozen=True)
+class Inner:
+    name: str
+    size: int = 3
+
+
+@dataclass(frozen=True)
+class Outer:
+    rate: float
+    inner: Inner = Inner("x")
+    many: tuple[Inner, ...] = ()
+    words: dict[str, str] = field(default_factory=dict)
+    cut: dt.datetime | None = None
+    on: bool = False
+    count: int = 0
+    anything: Any = None
+
+
+def test_fill_builds_nested_settings():
+    filled = fill(
+        Outer,
+        {
+            "rate": 1,
+            "inner": {"name": "a", "size": 4},
+            "many": [{"name": "b"}, {"name": "c"}],
+            "words": {"k": "v"},
+            "cut": dt.date(2011, 9, 9),
+            "on": True,
+            "anything": [1],
+        },
+    )
+    assert filled == Outer(
+        rate=1.0,
+        inner=Inner("a", 4),
+        many=(Inner("b"), Inner("c")),
+        words={"k": "v"},
+        cut=dt.datetime(2011, 9, 9, tzinfo=dt.UTC),
+        on=True,
+        anything=[1],
+    )
+    assert isinstance(filled.rate, float)
+
+
+def test_an_unknown_key_stops_with_a_suggestion():
+    with pytest.raises(SettingsError, match=r"no setting 'rat'.*ignored in silence\. Did you mean 'rate'\?"):
+        fill(Outer, {"rat": 1.0})
+
+
+def test_an_unknown_nested_key_names_its_place():
+    with pytest.raises(SettingsError, match=r"^plan\.toml\.inner: there is no setting 'nam'"):
+        fill(Outer, {"rate": 1.0, "inner": {"nam": "a"}}, where="plan.toml")
+
+
+def test_a_missing_key_says_what_to_add():
+    with pytest.raises(SettingsError, match=r"'rate' is missing.*Add: rate = \.\.\."):
+        fill(Outer, {})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rate": "fast"},
+        {"rate": True},
+        {"rate": 1.0, "count": True},
+        {"rate": 1.0, "count": 1.5},
+        {"rate": 1.0, "on": 1},
+        {"rate": 1.0, "inner": 3},
+        {"rate": 1.0, "many": {"name": "b"}},
+        {"rate": 1.0, "words": ["a"]},
+        {"rate": 1.0, "words": {"k": 1}},
+        {"rate": 1.0, "cut": 20110909},
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(values):
+    with pytest.raises(SettingsError, match="is not .*mean something else than was written"):
+        fill(Outer, values)
+
+
+def test_moment_reads_dates_and_offsets_as_utc():
+    assert moment("2011-09-09") == dt.datetime(2011, 9, 9, tzinfo=dt.UTC)
+    assert moment("2011-09-09T12:00:00+02:00") == dt.datetime(2011, 9, 9, 10, tzinfo=dt.UTC)
+    assert moment(dt.datetime(2011, 9, 9, 1)).tzinfo is dt.UTC
+
+
+def test_a_date_that_is_none_is_refused():
+    with pytest.raises(SettingsError, match=r"'9 September' is not a date.*Write it as 2011-09-09"):
+        moment("9 September")
+
+
+def test_read_toml(tmp_path):
+    (tmp_path / "a.toml").write_text("x = 1\n", encoding="utf-8")
+    assert read_toml(tmp_path / "a.toml") == {"x": 1}
+
+
+@pytest.mark.parametrize("content", [b"x = \n", b"x = '\xff'\n"])
+def test_what_is_not_toml_is_said(tmp_path, content):
+    (tmp_path / "a.toml").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"^a\.toml: this is not TOML \(.*No setting can be read"):
+        read_toml(tmp_path / "a.toml")
+
+
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(SettingsError, match=r"absent\.toml: the file cannot be read \(No such file.*Check the path"):
+        read_toml(tmp_path / "absent.toml")

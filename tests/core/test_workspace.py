@@ -1,0 +1,124 @@
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from habitue.collect import synthetic
+from habitue.core.errors import LakeError, SettingsError, UsageError
+from habitue.core.schemas import EVENTS
+from habitue.core.workspace import PLAN, Config, init, is_currency, open_workspace
+
+
+@contextmanager
+def without_rights(folder: Path):
+    """Take away the right to write in `folder`; root, who may do everything, becomes nobody for the while."""
+    folder.chmod(0o555)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+@pytest.fixture
+def public():
+    """A folder that any user may look into, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_init_makes_the_layout_and_opens_it(tmp_path):
+    made = init(tmp_path / "a" / "shop", buckets=3, currency="GBP")
+    assert (made.lake.buckets, made.currency, made.lake.root) == (3, "GBP", tmp_path / "a/shop/lake")
+    assert {path.name for path in made.root.iterdir()} == {PLAN, "lake", "vectors", "models", "reports", "state"}
+    assert open_workspace(made.root) == made
+    assert made.plan.is_file() and not made.identities.exists()
+    assert all(folder.is_dir() for folder in (made.vectors, made.models, made.reports))
+
+
+def test_files_that_are_there_stay(tmp_path):
+    (tmp_path / "orders.csv").write_text("x")
+    init(tmp_path)
+    assert (tmp_path / "orders.csv").read_text() == "x"
+
+
+def test_a_workspace_is_not_made_twice(tmp_path):
+    init(tmp_path, buckets=3)
+    with pytest.raises(UsageError, match="this is a workspace already.*choose another folder"):
+        init(tmp_path)
+    assert open_workspace(tmp_path).lake.buckets == 3
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "shop").touch()
+    with pytest.raises(UsageError, match="a file is in the way"):
+        init(tmp_path / "shop")
+
+
+@pytest.mark.parametrize("content", [None, "file"])
+def test_what_is_no_workspace(tmp_path, content):
+    if content:
+        (tmp_path / "notes.txt").write_text(content)
+    with pytest.raises(UsageError, match=r"no habitue\.toml, so this is not a workspace.*habitue init"):
+        open_workspace(tmp_path)
+
+
+def test_a_workspace_of_a_newer_habitue(tmp_path):
+    init(tmp_path)
+    plan = (tmp_path / PLAN).read_text().replace("schema_version = 1", "schema_version = 2\nwarp = true")
+    (tmp_path / PLAN).write_text(plan)
+    with pytest.raises(LakeError, match="layout 2; this Habitue knows up to 1.*Install"):
+        open_workspace(tmp_path)
+
+
+def test_an_unknown_setting(tmp_path):
+    init(tmp_path)
+    plan = (tmp_path / PLAN).read_text().replace("buckets", "bucket")
+    (tmp_path / PLAN).write_text(plan)
+    with pytest.raises(SettingsError, match=r"habitue\.toml \[workspace\]: there is no setting 'bucket'.*'buckets'"):
+        open_workspace(tmp_path)
+
+
+def test_a_plan_without_the_section_has_the_defaults(tmp_path):
+    (tmp_path / PLAN).write_text("seed = 1\n")
+    opened = open_workspace(tmp_path)
+    assert (opened.lake.buckets, opened.currency) == (Config().buckets, Config().currency)
+
+
+@pytest.mark.parametrize("buckets", [0, -1])
+def test_buckets_below_one(tmp_path, buckets):
+    with pytest.raises(SettingsError, match=rf"{buckets} buckets.*A user must lie in one"):
+        init(tmp_path, buckets=buckets)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("currency", ["eur", "EURO", "€€€", "E1R", ""])
+def test_a_currency_that_is_none(tmp_path, currency):
+    assert not is_currency(currency)
+    with pytest.raises(SettingsError, match="is no currency code.*three capital letters"):
+        init(tmp_path, currency=currency)
+
+
+def test_a_folder_that_cannot_be_written(public):
+    with without_rights(public), pytest.raises(LakeError, match="the folder cannot be written.*you may write to"):
+        init(public / "shop")
+    assert list(public.iterdir()) == []
+
+
+def test_a_read_only_workspace_can_be_read_and_says_so_when_written(public):
+    shop = init(public / "shop")
+    events = synthetic.shop(users=4, days=30)
+    shop.lake.append(EVENTS, events)
+    (shop.lake.root / ".lock").unlink()
+    with without_rights(shop.lake.root):
+        assert open_workspace(shop.root).lake.read(EVENTS).height == events.height
+        with pytest.raises(LakeError, match="the folder cannot be written.*can still be read.*right to write"):
+            shop.lake.append(EVENTS, events)
+    assert shop.lake.read(EVENTS).height == events.height
