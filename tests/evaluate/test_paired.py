@@ -49,7 +49,8 @@ def test_a_bias_is_compared_by_its_distance_to_0():
     assert (told.best, told.rival, told.clear) == ("over", "under", True)
     assert told.difference.mean == pytest.approx(0.2)
     assert told.sentence == (
-        "over beats under: bias 10.0 % against -30.0 % (20.0 % better, 95 % interval 20.0 % to 20.0 %, 50 customers)."
+        "over beats under: error of the total 10.0 % against -30.0 % "
+        "(20.0 % better, 95 % interval 20.0 % to 20.0 %, 50 customers)."
     )
 
 
@@ -57,7 +58,9 @@ def test_lower_is_better_where_it_is():
     errors = [amount("close", 2 + NOISE, "lower", "mae"), amount("far", 4 + NOISE, "lower", "mae")]
     told = verdict(errors, metric="mae")
     assert (told.best, told.rival, told.clear, told.difference.mean) == ("close", "far", True, pytest.approx(2.0))
-    assert told.sentence.startswith("close beats far: mae 1.00 against 3.00 (2.00 better, 95 % interval 2.00 to 2.00")
+    assert told.sentence.startswith(
+        "close beats far: mean error 1.00 against 3.00 (2.00 better, 95 % interval 2.00 to 2.00"
+    )
     assert compare(errors, against="far")["mean"][0] == pytest.approx(-2.0)
 
 
@@ -66,7 +69,7 @@ def test_a_clear_winner_is_measured_against_the_best_simple_count():
     told = verdict(field, metric="ndcg@10", simple=SIMPLE, names={"popular": "'bought before'"})
     assert (told.best, told.rival, told.clear, told.level) == ("behaviour", "popular", True, ())
     pattern = (
-        r"behaviour beats the simple count 'bought before': ndcg@10 0\.\d{3} against 0\.\d{3} "
+        r"behaviour beats the simple count 'bought before': NDCG@10 0\.\d{3} against 0\.\d{3} "
         r"\(0\.0\d\d better, 95 % interval 0\.0\d\d to 0\.0\d\d, 400 customers\)\."
     )
     assert re.fullmatch(pattern, told.sentence)
@@ -87,7 +90,7 @@ def test_an_interval_with_0_in_it_leaves_the_simple_count_as_good():
     told = verdict([model("popular", BASE), model("behaviour", BASE + 0.001 + NOISE)], metric="ndcg@10", simple=SIMPLE)
     assert (told.best, told.rival, told.clear) == ("behaviour", "popular", False)
     assert told.difference.low < 0 < told.difference.high
-    assert told.sentence.startswith("No clear winner: behaviour leads the simple count popular, ndcg@10 0.")
+    assert told.sentence.startswith("No clear winner: behaviour leads the simple count popular, NDCG@10 0.")
     assert "but the interval contains 0" in told.sentence
     assert told.sentence.endswith(", so the simple count is as good.")
 
@@ -95,7 +98,7 @@ def test_an_interval_with_0_in_it_leaves_the_simple_count_as_good():
 def test_a_simple_count_that_wins_is_said_to_win():
     told = verdict([model("popular", BASE + 0.1), model("behaviour", BASE)], metric="ndcg@10", simple=SIMPLE)
     assert (told.best, told.rival, told.clear) == ("popular", "behaviour", True)
-    assert told.sentence.startswith("The simple count popular beats behaviour: ndcg@10 0.")
+    assert told.sentence.startswith("The simple count popular beats behaviour: NDCG@10 0.")
     unclear = verdict(
         [model("popular", BASE + 0.001 + NOISE), model("behaviour", BASE)], metric="ndcg@10", simple=SIMPLE
     )
@@ -113,9 +116,25 @@ def test_one_customer_decides_nothing():
     told = verdict([model("popular", [0.2]), model("behaviour", [0.9])], metric="ndcg@10", simple=SIMPLE)
     assert (told.difference.low, told.clear) == (None, False)
     assert told.sentence == (
-        "behaviour is ahead of the simple count popular, ndcg@10 0.900 against 0.200, but 1 customer cannot decide: "
+        "behaviour is ahead of the simple count popular, NDCG@10 0.900 against 0.200, but 1 customer cannot decide: "
         "no interval can be told."
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [("hit@10", "hit rate@10"), ("mrr", "MRR"), ("brier", "Brier score"), ("own", "own"), ("recall@5", "recall@5")],
+)
+def test_metrics_are_called_what_people_call_them(metric, words):
+    told = verdict([model("a", BASE, metric), model("b", BASE + 0.1, metric)], metric=metric)
+    assert told.sentence.startswith(f"b beats a: {words} 0.")
+    adjusted = [amount("a", np.full(50, 1.1), metric="bias_adjusted"), amount("b", np.ones(50), metric="bias_adjusted")]
+    assert "season-adjusted error of the total 0.0 %" in verdict(adjusted, metric="bias_adjusted").sentence
+
+
+def test_small_leads_are_told_with_the_digits_they_need():
+    told = verdict([model("a", BASE), model("b", BASE + 0.0004)], metric="ndcg@10")
+    assert "(0.0004 better, 95 % interval 0.0004 to 0.0004, 400 customers)" in told.sentence
 
 
 def test_what_cannot_be_compared_is_refused():

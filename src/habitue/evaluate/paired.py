@@ -43,6 +43,21 @@ def compare(measured: Sequence[Measured], *, against: str, draws: int = 1000, se
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
+WORDS = {
+    "ndcg": "NDCG",
+    "hit": "hit rate",
+    "mrr": "MRR",
+    "auc": "AUC",
+    "ap": "average precision",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "ece": "calibration error",
+    "mae": "mean error",
+    "spearman": "rank correlation",
+    "bias": "error of the total",
+}
+
+
 @dataclass(frozen=True)
 class Verdict:
     """One sentence on who won, and what it stands on."""
@@ -103,16 +118,18 @@ def _sentence(
         name = names.get(model, model)
         return f"the simple count {name}" if model in simple else name
 
-    def number(value: float) -> str:
-        return _number(best.metric, value)
+    def number(*values: float) -> list[str]:
+        return _numbers(best.metric, values)
 
     winner, loser = called(best.model), called(rival.model)
     opening = winner[0].upper() + winner[1:] if best.model in simple else winner
-    against = f"{best.metric} {number(_whole(best.statistic, best))} against {number(_whole(rival.statistic, rival))}"
+    against = " against ".join(number(_whole(best.statistic, best), _whole(rival.statistic, rival)))
+    against = f"{_words(best.metric)} {against}"
     who = f"{lead.n:,} customer{'s' if lead.n != 1 else ''}"
     if lead.low is None or lead.high is None:
         return f"{opening} is ahead of {loser}, {against}, but {who} cannot decide: no interval can be told."
-    span = f"{number(lead.mean)} better, 95 % interval {number(lead.low)} to {number(lead.high)}, {who}"
+    middle, low, high = number(lead.mean, lead.low, lead.high)
+    span = f"{middle} better, 95 % interval {low} to {high}, {who}"
     if not _clear(lead):
         end = ", so the simple count is as good" if rival.model in simple and best.model not in simple else ""
         return f"No clear winner: {winner} leads {loser}, {against}, but the interval contains 0 ({span}){end}."
@@ -120,12 +137,24 @@ def _sentence(
     return f"{opening} beats {loser}: {against} ({span}){also}."
 
 
-def _number(metric: str, value: float) -> str:
+def _words(metric: str) -> str:
+    """Return a metric's name as people say it: 'hit@10' -> 'hit rate@10', 'mae_adjusted' -> 'season-adjusted mean error'.
+
+    A name without words of its own stays as it is.
+    """
+    name, at, k = metric.removesuffix("_adjusted").partition("@")
+    said = WORDS.get(name, name) + at + k
+    return f"season-adjusted {said}" if metric.endswith("_adjusted") else said
+
+
+def _numbers(metric: str, values: Sequence[float]) -> list[str]:
+    """Write values of a metric with as many decimals as tell the smallest of them from 0, at most 4."""
     if metric.startswith(("mae", "rmse")):
-        return f"{value:,.2f}"
+        return [f"{value:,.2f}" for value in values]
     if metric.startswith("bias"):
-        return f"{100 * value:.1f} %"
-    return f"{value:.4f}" if abs(value) < 0.01 else f"{value:.3f}"
+        return [f"{100 * value:.1f} %" for value in values]
+    decimals = 4 if any(0 < abs(value) < 0.001 for value in values) else 3
+    return [f"{value:.{decimals}f}" for value in values]
 
 
 def _clear(lead: Estimate) -> bool:
