@@ -138,10 +138,7 @@ def _sentence(
 
 
 def _words(metric: str) -> str:
-    """Return a metric's name as people say it: 'hit@10' -> 'hit rate@10', 'mae_adjusted' -> 'season-adjusted mean error'.
-
-    A name without words of its own stays as it is.
-    """
+    """Return a metric's name as people say it, e.g. 'hit rate@10'; a name without words of its own stays as it is."""
     name, at, k = metric.removesuffix("_adjusted").partition("@")
     said = WORDS.get(name, name) + at + k
     return f"season-adjusted {said}" if metric.endswith("_adjusted") else said
