@@ -6,11 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["attribution", "bandit", "ledger", "reviews", "sessions"]
+__all__ = ["attribution", "bandit", "launches", "ledger", "reviews", "sessions"]
 
 
 class Ledger(NamedTuple):
-    """A shop's ledger and what its columns mean."""
+    """A file of a shop and what its columns mean."""
 
     file: Path
     mapping: Path
@@ -27,6 +27,11 @@ class Bandit(NamedTuple):
 def ledger() -> Ledger:
     """Return the UCI Online Retail ledger: 541,909 invoice lines of a UK web shop, and its mapping."""
     return Ledger(_path("online_retail.parquet"), _path("online_retail.toml"))
+
+
+def launches() -> Ledger:
+    """Return the catalogue of the 246 products that Online Retail first sold on or after 9 September 2011."""
+    return Ledger(_path("online_retail_launches.csv"), _path("online_retail_launches.toml"))
 
 
 def reviews() -> Path:
