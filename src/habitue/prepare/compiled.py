@@ -15,7 +15,7 @@ from itertools import zip_longest
 import polars as pl
 
 from habitue.core.schemas import EVENTS
-from habitue.prepare.declared import DAY_US, OPERATORS, TINY, Feature
+from habitue.prepare.declared import OPERATORS, TINY, Feature, days
 
 USER = "user_key"
 BLOCK = 500.0  # half-lives
@@ -62,10 +62,10 @@ def value(feature: Feature) -> pl.Expr:
         case "count" | "sum" | "distinct" | "last":
             return part("total")
         case "decayed_sum":
-            age = (now - pl.col("start")) / DAY_US / feature.half_life_days - BLOCK * part("block")
+            age = _half_lives(feature, now - pl.col("start")) - BLOCK * part("block")
             return part("total") * _power(-age)
         case "days_since_first" | "days_since_last":
-            return (now - part("seen")) / DAY_US
+            return days(now - part("seen"))
         case "gap_mean" | "gap_std":
             n, mean = part("n"), part("total") / part("n")
             square = part("square") / n
@@ -80,10 +80,9 @@ def value(feature: Feature) -> pl.Expr:
 
 
 def window(
-    table: pl.DataFrame, moments: Sequence[dt.datetime], declared: Sequence[Feature], days: float
+    table: pl.DataFrame, moments: Sequence[dt.datetime], declared: Sequence[Feature], length: dt.timedelta
 ) -> pl.DataFrame:
-    """Return user_key, as_of and the totals over [as_of - days, as_of), for users with a line in it."""
-    length = dt.timedelta(days=days)
+    """Return user_key, as_of and the totals over [as_of - length, as_of), for users with a line in it."""
     schema = {USER: pl.Int64(), "as_of": pl.Datetime("us", "UTC"), **{f.name: pl.Float64() for f in declared}}
     found = [pl.DataFrame(schema=schema)]
     for moment in moments:
@@ -150,8 +149,8 @@ def _passes(feature: Feature) -> list[dict[str, pl.Expr]]:
         case "count" | "sum" | "distinct":
             return [{"total": _first_time(feature).cum_sum().over(USER)}]
         case "decayed_sum":
-            age = (pl.col("time") - pl.col("start")) / DAY_US / feature.half_life_days
-            block = (age / BLOCK).floor()
+            age = _half_lives(feature, pl.col("time") - pl.col("start"))
+            block = (age * (1 / BLOCK)).floor()
             gone = part("block") - part("block").shift(1).over(USER)
             carry = part("inside").shift(1).over(USER) * _power(-BLOCK * gone)
             return [
@@ -171,7 +170,7 @@ def _passes(feature: Feature) -> list[dict[str, pl.Expr]]:
             pause = part("seen") - part("seen").forward_fill().shift(1).over(USER)
             gap = part("gap").fill_null(0.0)
             return [
-                {"gap": pl.when(pause > 0).then(pause / DAY_US)},
+                {"gap": pl.when(pause > 0).then(days(pause))},
                 {
                     "n": part("gap").is_not_null().cast(pl.Int64).cum_sum().over(USER),
                     "total": gap.cum_sum().over(USER),
@@ -182,6 +181,10 @@ def _passes(feature: Feature) -> list[dict[str, pl.Expr]]:
 
 def _parts(feature: Feature) -> Callable[[str], pl.Expr]:
     return lambda part: pl.col(f"{feature.name}.{part}")
+
+
+def _half_lives(feature: Feature, microseconds: pl.Expr) -> pl.Expr:
+    return days(microseconds) * (1 / (feature.half_life_days or 1))
 
 
 def _power(exponent: pl.Expr) -> pl.Expr:

@@ -18,7 +18,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
+
+import polars as pl
 
 from habitue.core.errors import SettingsError, did_you_mean
 from habitue.core.schemas import EVENTS, PURCHASE, REFUND
@@ -39,6 +41,19 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
 }
 Condition = tuple[str, str, float | str]  # column of EVENTS, operator, constant; a null column never matches
+
+
+@overload
+def days(microseconds: int) -> float: ...
+@overload
+def days(microseconds: pl.Expr) -> pl.Expr: ...
+def days(microseconds: int | pl.Expr) -> float | pl.Expr:
+    """Turn microseconds (an int or an expression of ints) into days; a whole number of days comes out whole.
+
+    Written without a division by a constant: Polars divides one row and many rows by two rules that differ in the last
+    bit, and what comes later in a table may not change what is before.
+    """
+    return microseconds // DAY_US + (microseconds % DAY_US) * (1 / DAY_US)
 
 
 @dataclass(frozen=True)
@@ -90,7 +105,7 @@ class Feature:
             return "only a decayed_sum has a half-life, and it must have one", "Set or drop `half_life_days`"
         if self.window_days is not None and self.kind not in TOTALS:
             return f"a {self.kind} has no window", f"Drop `window_days`, or use {', '.join(TOTALS)}"
-        if (self.half_life_days or 1.0) <= 0 or (self.window_days or 1.0) <= 0:
+        if any(days is not None and days <= 0 for days in (self.half_life_days, self.window_days)):
             return "a time of 0 days or less", "Give days above 0"
         return None
 

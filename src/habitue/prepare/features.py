@@ -46,7 +46,7 @@ def features(
     table = table.select(USER, "as_of", *(compiled.value(f).alias(f.name) for f in running))
     recent = [f for f in declared if f.window_days is not None]
     for days in sorted({f.window_days for f in recent if f.window_days is not None}):
-        window = compiled.window(lines, moments, [f for f in recent if f.window_days == days], days)
+        window = compiled.window(lines, moments, [f for f in recent if f.window_days == days], dt.timedelta(days))
         table = table.join(window, on=[USER, "as_of"], how="left", maintain_order="left")
     table = table.with_columns(pl.col(f.name).fill_null(0) for f in recent)
     for feature in declared:

@@ -18,7 +18,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from habitue.prepare.declared import DAY_US, OPERATORS, TINY, Feature
+from habitue.prepare.declared import OPERATORS, TINY, Feature, days
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)
@@ -109,7 +109,7 @@ def _update(feature: Feature, state: State, event: Mapping[str, Any], now: int) 
             state["seen"] = now
         case _:
             if state["seen"] is not None and now > state["seen"]:
-                gap = (now - state["seen"]) / DAY_US
+                gap = days(now - state["seen"])
                 state["n"] += 1
                 state["total"] += gap
                 state["square"] += gap * gap
@@ -133,7 +133,7 @@ def _value(feature: Feature, state: State, now: int) -> float | None:
         case "decayed_sum":
             return _decayed(feature, state, now)
         case "days_since_first" | "days_since_last":
-            return None if state["seen"] is None else (now - state["seen"]) / DAY_US
+            return None if state["seen"] is None else days(now - state["seen"])
         case _:
             return _gaps(feature, state)
 
@@ -148,7 +148,7 @@ def _amount(feature: Feature, event: Mapping[str, Any]) -> float:
 def _decayed(feature: Feature, state: State, now: int) -> float:
     if state["seen"] is None or feature.half_life_days is None:
         return 0.0
-    return float(state["total"] * 2.0 ** ((state["seen"] - now) / DAY_US / feature.half_life_days))
+    return float(state["total"] * 2.0 ** (-days(now - state["seen"]) / feature.half_life_days))
 
 
 def _gaps(feature: Feature, state: State) -> float | None:
