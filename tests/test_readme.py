@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from habitue.collect import bundled
+from habitue.collect.mapping import read_mapping
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = {
@@ -41,6 +42,15 @@ def test_both_languages_show_the_same_code():
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert "://" in target or (page.parent / target).exists(), f"{page} links to {target}, which is not there"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/mapping.md"])
+def test_every_mapping_shown_is_one(page, tmp_path):
+    shown = [text for language, text in blocks(page) if language == "toml"]
+    assert shown
+    for text in shown:
+        (tmp_path / "shown.toml").write_text(text, encoding="utf-8")
+        assert read_mapping(tmp_path / "shown.toml").source in text
 
 
 def test_the_make_targets_of_readme_exist():
