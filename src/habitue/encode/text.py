@@ -60,10 +60,10 @@ def encode(catalogue: pl.DataFrame, config: Config | None = None) -> Vectors:
     config = config or Config()
     _check(catalogue)
     words = [_words(title) for title in catalogue["title"]]
-    whole = _tfidf(words, config.min_titles)
-    pieces = _tfidf(([p for w in ws for p in _pieces(w, config)] for ws in words), config.min_titles)
-    parts = [whole * np.sqrt(1 - config.piece_weight), pieces * np.sqrt(config.piece_weight)]
-    matrix = _unit(sp.hstack(parts, format="csr")).astype(np.float32)
+    pieces = [[piece for word in title for piece in _pieces(word, config)] for title in words]
+    shares = ((words, 1 - config.piece_weight), (pieces, config.piece_weight))
+    views = [_tfidf(terms, config.min_titles) * np.sqrt(share) for terms, share in shares if share > 0]
+    matrix = _unit(sp.hstack(views, format="csr")).astype(np.float32)
     matrix.sort_indices()
     ids = tuple(catalogue["item_id"])
     encoded = np.diff(matrix.indptr) > 0
