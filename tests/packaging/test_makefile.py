@@ -91,6 +91,20 @@ def test_a_python_that_fits_is_found_behind_one_that_does_not(project):
     assert (project / "calls").read_text().strip().endswith("bin/python3.13 -m venv .venv")
 
 
+@pytest.mark.parametrize("name", ["python3", "python3.11", "python3.12", "python3.13", "python3.14"])
+def test_every_name_a_python_goes_by_is_looked_for(project, name):
+    fake_python(project, name)
+    assert make(project, ".venv/.made").returncode == 0
+    assert f"bin/{name} -m venv .venv" in (project / "calls").read_text()
+
+
+def test_a_python_newer_than_the_constraints_is_passed_over(project):
+    fake_python(project, "python3", "import sys; sys.version_info = (3, 15, 0, 'final', 0)", "Python 3.15.0")
+    fake_python(project, "python3.12")
+    assert make(project, ".venv/.made").returncode == 0
+    assert "bin/python3.12 -m venv .venv" in (project / "calls").read_text()
+
+
 def test_a_second_run_makes_nothing_again(project):
     fake_python(project, "python3")
     assert make(project, ".venv/.made").returncode == 0
