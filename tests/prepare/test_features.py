@@ -27,7 +27,7 @@ def value(events: pl.DataFrame, at: float, kind: str, column: str | None = None,
 
 
 @pytest.fixture(scope="module")
-def ledger(lines) -> pl.DataFrame:
+def orders(lines) -> pl.DataFrame:
     """Three orders of user 1 at days 0, 4 and 10, a refund at day 6, a view at day 11; user 2 once."""
     return lines(
         {"order_id": "o1", "item_id": "a", "quantity": 2.0, "price": 3.0},  # 6
@@ -42,52 +42,52 @@ def ledger(lines) -> pl.DataFrame:
     )
 
 
-def test_counts_sums_and_distinct_values(ledger):
-    assert value(ledger, 12, "count") == 6
-    assert value(ledger, 12, "count", where=(("quantity", ">=", 2.0),)) == 3
-    assert value(ledger, 12, "count", where=(("price", "!=", 4.0), ("quantity", "<", 5.0))) == 3  # null price: no match
-    assert value(ledger, 12, "sum", "value") == 40
-    assert value(ledger, 12, "sum", "value", kinds=(REFUND,)) == -6
-    assert value(ledger, 12, "sum", "quantity", kinds=("Order Completed", REFUND)) == 12
-    assert value(ledger, 12, "distinct", per=("order_id",)) == 3
-    assert value(ledger, 12, "distinct", per=("item_id",)) == 3
-    assert value(ledger, 12, "distinct", per=("order_id", "item_id")) == 5
-    assert value(ledger, 12, "distinct", per=("order_id",), kinds=(VIEW,)) == 0
+def test_counts_sums_and_distinct_values(orders):
+    assert value(orders, 12, "count") == 6
+    assert value(orders, 12, "count", where=(("quantity", ">=", 2.0),)) == 3
+    assert value(orders, 12, "count", where=(("price", "!=", 4.0), ("quantity", "<", 5.0))) == 3  # null price: no match
+    assert value(orders, 12, "sum", "value") == 40
+    assert value(orders, 12, "sum", "value", kinds=(REFUND,)) == -6
+    assert value(orders, 12, "sum", "quantity", kinds=("Order Completed", REFUND)) == 12
+    assert value(orders, 12, "distinct", per=("order_id",)) == 3
+    assert value(orders, 12, "distinct", per=("item_id",)) == 3
+    assert value(orders, 12, "distinct", per=("order_id", "item_id")) == 5
+    assert value(orders, 12, "distinct", per=("order_id",), kinds=(VIEW,)) == 0
 
 
-def test_only_what_is_strictly_before_counts(ledger):
-    assert value(ledger, 4, "count") == 2
-    assert value(ledger, 4 + 1e-9, "count") == 3
-    assert value(ledger, 4, "days_since_last") == 4
+def test_only_what_is_strictly_before_counts(orders):
+    assert value(orders, 4, "count") == 2
+    assert value(orders, 4 + 1e-9, "count") == 3
+    assert value(orders, 4, "days_since_last") == 4
 
 
-def test_windows_hold_their_first_moment_and_not_their_last(ledger):
-    assert value(ledger, 10, "count", window_days=6) == 1  # day 4 is in, day 10 is not
-    assert value(ledger, 10, "count", window_days=5.999) == 0
-    assert value(ledger, 12, "sum", "value", window_days=9) == 30
-    assert value(ledger, 12, "distinct", per=("item_id",), window_days=9) == 2  # a was bought before the window too
-    assert value(ledger, 12, "distinct", per=("item_id",), window_days=1) == 0
-    assert value(ledger, 40, "count", window_days=5) == 0  # no event at all in the window
+def test_windows_hold_their_first_moment_and_not_their_last(orders):
+    assert value(orders, 10, "count", window_days=6) == 1  # day 4 is in, day 10 is not
+    assert value(orders, 10, "count", window_days=5.999) == 0
+    assert value(orders, 12, "sum", "value", window_days=9) == 30
+    assert value(orders, 12, "distinct", per=("item_id",), window_days=9) == 2  # a was bought before the window too
+    assert value(orders, 12, "distinct", per=("item_id",), window_days=1) == 0
+    assert value(orders, 40, "count", window_days=5) == 0  # no event at all in the window
 
 
-def test_decayed_sums(ledger):
-    assert value(ledger, 12, "decayed_sum", half_life_days=2) == pytest.approx(2 * 2**-6 + 2**-4 + 3 * 2**-1)
-    orders = value(ledger, 12, "decayed_sum", per=("order_id",), half_life_days=2)
-    assert orders == pytest.approx(2**-6 + 2**-4 + 2**-1)
-    spend = value(ledger, 12, "decayed_sum", "value", half_life_days=4)
+def test_decayed_sums(orders):
+    assert value(orders, 12, "decayed_sum", half_life_days=2) == pytest.approx(2 * 2**-6 + 2**-4 + 3 * 2**-1)
+    each_once = value(orders, 12, "decayed_sum", per=("order_id",), half_life_days=2)
+    assert each_once == pytest.approx(2**-6 + 2**-4 + 2**-1)
+    spend = value(orders, 12, "decayed_sum", "value", half_life_days=4)
     assert spend == pytest.approx(10 * 2**-3 + 15 * 2**-2 + 15 * 2**-0.5)
-    assert value(ledger, 12, "decayed_sum", kinds=("Wishlisted",), half_life_days=4) == 0
+    assert value(orders, 12, "decayed_sum", kinds=("Wishlisted",), half_life_days=4) == 0
 
 
-def test_times_and_gaps(ledger):
-    assert value(ledger, 12, "days_since_first") == 12
-    assert value(ledger, 12, "days_since_last") == 2
-    assert value(ledger, 12, "days_since_last", kinds=(REFUND,)) == 6
-    assert value(ledger, 5, "days_since_last", kinds=(REFUND,)) is None
-    assert value(ledger, 12, "gap_mean") == 5  # 4 and 6 days
-    assert value(ledger, 12, "gap_std") == pytest.approx(1)
-    assert value(ledger, 5, "gap_std") == 0  # one gap
-    assert value(ledger, 4, "gap_mean") is None
+def test_times_and_gaps(orders):
+    assert value(orders, 12, "days_since_first") == 12
+    assert value(orders, 12, "days_since_last") == 2
+    assert value(orders, 12, "days_since_last", kinds=(REFUND,)) == 6
+    assert value(orders, 5, "days_since_last", kinds=(REFUND,)) is None
+    assert value(orders, 12, "gap_mean") == 5  # 4 and 6 days
+    assert value(orders, 12, "gap_std") == pytest.approx(1)
+    assert value(orders, 5, "gap_std") == 0  # one gap
+    assert value(orders, 4, "gap_mean") is None
 
 
 def test_equal_gaps_have_no_spread(lines):
@@ -96,14 +96,14 @@ def test_equal_gaps_have_no_spread(lines):
     assert value(events, 9, "gap_mean") == pytest.approx(0.1)
 
 
-def test_the_last_set_is_the_whole_last_moment(ledger):
-    assert value(ledger, 12, "last", "value") == 15
-    assert value(ledger, 10, "last", "quantity") == 5
-    assert value(ledger, 12, "last", "value", kinds=(VIEW,)) == 0
-    assert value(ledger, 5, "last", "value", kinds=(REFUND,)) is None
+def test_the_last_set_is_the_whole_last_moment(orders):
+    assert value(orders, 12, "last", "value") == 15
+    assert value(orders, 10, "last", "quantity") == 5
+    assert value(orders, 12, "last", "value", kinds=(VIEW,)) == 0
+    assert value(orders, 5, "last", "value", kinds=(REFUND,)) is None
 
 
-def test_ratios_and_the_calendar(ledger):
+def test_ratios_and_the_calendar(orders):
     declared = [
         Feature("spend", "sum", "value"),
         Feature("orders", "distinct", per=("order_id",)),
@@ -113,17 +113,17 @@ def test_ratios_and_the_calendar(ledger):
         Feature("month", "calendar", "month"),
         Feature("weekday", "calendar", "weekday"),
     ]
-    table = features(ledger, as_of=[day(5), day(40)], declared=declared, users=[1])
+    table = features(orders, as_of=[day(5), day(40)], declared=declared, users=[1])
     assert table["per_order"].to_list() == [12.5, pytest.approx(40 / 3)]
     assert table["per_refund"].to_list() == [None, 40]
     assert table["month"].to_list() == [1, 2]
     assert table["weekday"].to_list() == [6, 6]  # 6 January and 10 February 2024 are Saturdays
 
 
-def test_rows_are_the_customers_known_by_then(ledger):
-    table = features(ledger, as_of=[day(5), day(20), day(0)], declared=[Feature("n", "count")])
+def test_rows_are_the_customers_known_by_then(orders):
+    table = features(orders, as_of=[day(5), day(20), day(0)], declared=[Feature("n", "count")])
     assert table.rows() == [(1, day(5), 3.0), (1, day(20), 6.0), (2, day(20), 1.0)]
-    assert features(ledger, as_of=day(20), users=[2, 9], declared=[Feature("n", "count")])["user_key"].to_list() == [2]
+    assert features(orders, as_of=day(20), users=[2, 9], declared=[Feature("n", "count")])["user_key"].to_list() == [2]
 
 
 def test_many_moments_are_the_single_ones():
