@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from habitue.core.settings import fill, read_toml
+from habitue.core.workspace import Config as Workspace
 from habitue.encode.text import Config as Words
 from habitue.model.blend import Config as Blend
 from habitue.quality import Config as Quality
@@ -32,9 +33,7 @@ class Season:
 class Plan:
     """All settings of one workspace."""
 
-    schema_version: int = 1
-    buckets: int = 8  # person tables lie in buckets of user_key % buckets; fixed when the workspace is made
-    currency: str = "GBP"  # of what people read; a mapping names the currency of its file
+    workspace: Workspace = field(default_factory=Workspace)
     seed: int = 0
     horizon_days: int = 92  # churn = no order, value = money, in this many days
     cut: dt.datetime | None = None  # the back-test's moment; None = horizon_days before the end of the data

@@ -1,0 +1,261 @@
+"""Tables to the plain dicts that the page draws; nothing is fitted or measured here, only chosen and named."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from habitue import explain
+from habitue.apply.launches import Launches
+from habitue.core.schemas import PURCHASE, Events, Findings, Metrics, Quality
+from habitue.evaluate.paired import Verdict
+from habitue.evaluate.tasks import calibration, deciles, gains
+from habitue.model.past import Past
+from habitue.pipeline import Forecast, Outcome
+from habitue.plan import Season
+
+SHOWN = ("model", "slice", "metric", "mean", "low", "high", "n", "cpu_s")
+PAIRED = ("model", "against", "slice", "metric", "mean", "low", "high")
+DROPPED = {
+    "exact_repeat": "The same line twice in the same moment of an order; the first is kept.",
+    "negative_quantity": "Fewer than 0 units on a line that is no cancellation: a correction of the stock.",
+    "zero_quantity": "No unit was sold.",
+    "negative_price": "A price below 0: a correction in the books.",
+    "zero_price": "Given away or corrected: no money passed.",
+}
+
+
+def pseudonym(user_key: int) -> str:
+    """Return the name a customer has on a page: never the shop's own id."""
+    return f"customer {user_key & 0xFFFFF:05x}"
+
+
+def metrics(table: Metrics, *, protocol: str, only: Sequence[str]) -> list[dict[str, Any]]:
+    """Return METRICS rows of a protocol (by the start of its name) and some metrics, as the page's tables read them."""
+    rows = table.filter(pl.col("protocol").str.starts_with(protocol), pl.col("metric").is_in(list(only)))
+    return rows.select(SHOWN).to_dicts()
+
+
+def lost(forecast: Forecast, outcome: Outcome, events: Events, verdict: Verdict) -> dict[str, Any]:
+    """Section 2: the gains curve on the truth, and ten customers with money at stake."""
+    keys, labels = forecast.past.histories.user_keys, outcome.labels
+    best, told = "blend", forecast.answers["blend"]
+    seen = events.filter(pl.col("at") < forecast.past.as_of)
+    so_far = seen.group_by("user_key").agg(
+        orders=pl.col("order_id").filter(pl.col("kind") == PURCHASE).n_unique().cast(pl.Int64),
+        last=pl.col("at").filter(pl.col("kind") == PURCHASE).max(),
+        spent=pl.col("value").sum(),
+    )
+    stake = told.join(so_far, on="user_key").join(
+        labels.drop("as_of", "orders").rename({"value": "actual"}), on="user_key"
+    )
+    # What is at stake is the risk times what the customer was worth so far, over the months we know.
+    stake = stake.with_columns(stake=pl.col("churn") * pl.col("spent")).sort(
+        "stake", "user_key", descending=[True, False]
+    )
+    bins = {name: calibration(answer, labels, keys, model=name) for name, answer in forecast.answers.items()}
+    return {
+        "metrics": metrics(outcome.metrics, protocol="churn", only=("auc", "ap", "log_loss", "brier", "lift@10%")),
+        "gains": [
+            {"model": name, "points": [list(point) for point in gains(answer, labels, keys, model=name)]}
+            for name, answer in forecast.answers.items()
+        ],
+        "calibration": [{"model": best, "bins": bins[best].to_dicts()}],
+        "customers": [
+            {
+                "customer": pseudonym(row["user_key"]),
+                "risk": row["churn"],
+                "stake": row["stake"],
+                "last_order": row["last"].isoformat() if row["last"] else forecast.past.as_of.isoformat(),
+                "orders": row["orders"],
+                "happened": {"came_back": not row["churned"], "money": row["actual"]},
+            }
+            for row in stake.drop_nulls("last").head(10).to_dicts()
+        ],
+        "verdict": verdict.sentence,
+    }
+
+
+def spend(forecast: Forecast, outcome: Outcome, season: Season, verdict: Verdict, *, model: str) -> dict[str, Any]:
+    """Section 3: deciles forecast against actual, the bias named, the season-adjusted one beside it."""
+    keys, told, labels = forecast.past.histories.user_keys, forecast.answers[model], outcome.labels
+    total, actual = float(told["value"].sum()), float(labels["value"].sum())
+    rows = deciles(told, labels, keys, model=model, factor=season.factor)
+    return {
+        "metrics": metrics(outcome.metrics, protocol="value", only=("mae", "spearman", "bias", "bias_adjusted")),
+        "deciles": rows.to_dicts(),
+        "totals": {
+            "forecast": total,
+            "adjusted": total * season.factor,
+            "actual": actual,
+            "bias": total / actual - 1,
+            "bias_adjusted": total * season.factor / actual - 1,
+        },
+        "season": {"factor": season.factor, "source": season.source},
+        "model": model,
+        "verdict": verdict.sentence,
+    }
+
+
+def buy(
+    forecast: Forecast,
+    outcome: Outcome,
+    verdict: Verdict,
+    *,
+    score: Callable[[Past], Any],
+    model: str,
+    customers: int = 3,
+    n: int = 10,
+) -> dict[str, Any]:
+    """Section 4: the model table, and customers, their ten, what came true and why it was said.
+
+    The customers are those with the most products in their history among the users whose next order is of usual size,
+    picked without looking at whether the forecast came true.
+    """
+    past, titles = forecast.past, forecast.titles
+    shown = []
+    for user in _typical(outcome, past, customers):
+        order = np.argsort(-forecast.ranks[model][user], kind="stable")[:n]
+        because: dict[str, list[dict[str, Any]]] = {}
+        for row in explain.reasons(score, past, user, order.tolist(), model=model).to_dicts():
+            because.setdefault(row["item_id"], []).append(
+                {
+                    "item_id": row["because"],
+                    "title": titles.get(row["because"], row["because"]),
+                    "rank_with": row["rank_with"],
+                    "rank_without": row["rank_without"],
+                }
+            )
+        bought = {past.items[i] for i in outcome.target[user].indices}
+        shown.append(
+            {
+                "customer": pseudonym(int(past.histories.user_keys[user])),
+                "bought": sorted(titles.get(item, item) for item in bought),
+                "list": [
+                    {
+                        "rank": place,
+                        "item_id": past.items[i],
+                        "title": titles.get(past.items[i], past.items[i]),
+                        "hit": past.items[i] in bought,
+                        "because": because.get(past.items[i], []),
+                    }
+                    for place, i in enumerate(order, start=1)
+                ],
+            }
+        )
+    paired = outcome.paired.filter(pl.col("metric") == "ndcg@10").select(PAIRED)
+    return {
+        "metrics": metrics(outcome.metrics, protocol="BASKET", only=("ndcg@10", "hit@10", "recall@10")),
+        "paired": paired.to_dicts(),
+        "customers": shown,
+        "verdict": verdict.sentence,
+    }
+
+
+def launches(found: Launches, titles: Mapping[str, str], note: str) -> dict[str, Any]:
+    """Section 5: products nobody had bought yet, whom to tell, beside the shop's busiest customers."""
+    share = {row["model"]: row for row in found.metrics.to_dicts()}
+    named: dict[str, list[dict[str, Any]]] = {}
+    for row in found.told.sort("item_id", "rank").to_dicts():
+        named.setdefault(row["item_id"], []).append({"customer": pseudonym(row["user_key"]), "bought": row["bought"]})
+    return {
+        "n_products": found.n_new,
+        "n_measured": found.n_measured,
+        "share_found": share["words"]["mean"],
+        "low": share["words"]["low"],
+        "high": share["words"]["high"],
+        "baseline_busiest": share["busiest"]["mean"],
+        "chance": share["chance"]["mean"],
+        "metrics": found.metrics.select(SHOWN).to_dicts(),
+        "products": [
+            {
+                "item_id": row["item_id"],
+                "title": titles.get(row["item_id"], row["item_id"]),
+                "buyers": row["buyers"],
+                "told": named[row["item_id"]],
+            }
+            for row in found.products.head(24).to_dicts()
+        ],
+        "verdict": found.verdict,
+        "note": note,
+    }
+
+
+def trust(findings: Findings, scores: Quality, dropped: pl.DataFrame, refused: int) -> dict[str, Any]:
+    """Section 8: what the data is worth trusting, in money."""
+    worst = findings.sort(pl.col("money").abs(), descending=True).row(0, named=True) if findings.height else None
+    verdict = "Nothing was found that a forecast would have to mind."
+    if worst is not None:
+        verdict = f"{findings.height} things were found without being told. The largest in money: {worst['sentence']}"
+    return {
+        "findings": findings.to_dicts(),
+        "scores": scores.to_dicts(),
+        "dropped": [row | {"sentence": DROPPED[row["code"]]} for row in dropped.to_dicts()],
+        "refused": refused,
+        "verdict": verdict,
+    }
+
+
+def weeks(events: Events, cut: dt.datetime, until: dt.datetime) -> list[dict[str, Any]]:
+    """Return week (its Monday), money and opened: the shop's net sales, week by week."""
+    seen = events.filter(pl.col("at") < until)
+    by_week = seen.group_by(week=pl.col("at").dt.truncate("1w"), opened=pl.col("at") >= cut).agg(pl.col("value").sum())
+    return [
+        {"week": f"{row['week']:%Y-%m-%d}", "money": round(row["value"], 2), "opened": row["opened"]}
+        for row in by_week.sort("week", "opened").to_dicts()
+    ]
+
+
+def headline(
+    forecast: Forecast, outcome: Outcome, findings: Findings, verdicts: Mapping[str, Verdict]
+) -> dict[str, Any]:
+    """Section 1: three sentences, and money found, foretold and missed.
+
+    Found: the largest sum quality found under one heading. Foretold: per customer the smaller of forecast and actual.
+    Missed: what customers spent beyond their forecast; foretold + missed = all they spent.
+    """
+    model = "blend"
+    told = forecast.answers[model].join(
+        outcome.labels.select("user_key", actual="value", churned="churned"), on="user_key"
+    )
+    actual = pl.col("actual").clip(lower_bound=0)
+    foretold = float(told.select(pl.min_horizontal(pl.col("value"), actual).sum()).item())
+    spent = float(told.select(actual.sum()).item())
+    rank = verdicts["rank"]
+    lost_first = not (rank.best in ("behaviour", "blend") and rank.clear)
+    fifth = told.sort("churn", "user_key", descending=[True, False]).head(told.height // 5)
+    named, gone = int(fifth["churned"].sum()), int(told["churned"].sum())
+    largest = findings.sort(pl.col("money").abs(), descending=True).row(0, named=True)
+    return {
+        "sentences": [
+            f"What they will buy: {rank.sentence}",
+            f"Who is lost: of the {fifth.height:,} customers held most at risk (a fifth of {told.height:,}), {named:,} "
+            f"never came back in {forecast.past.horizon_days} days; that is {named / max(gone, 1):.0%} of the "
+            f"{gone:,} who were lost.",
+            f"What they will spend: {foretold / max(spent, 1):.0%} of the money was foretold customer by customer, "
+            "the rest was missed.",
+        ],
+        "money": {"found": abs(largest["money"]), "foretold": foretold, "missed": spent - foretold},
+        "money_words": {
+            "found": largest["sentence"],
+            "foretold": "what customers spent, up to what was forecast for each",
+            "missed": "what customers spent beyond their forecast",
+        },
+        "flagship_lost": lost_first,
+    }
+
+
+def _typical(outcome: Outcome, past: Past, count: int) -> list[int]:
+    """Return users with a next order of at least five products and a history of 10 to 60 products, spread evenly."""
+    distinct = np.array(
+        [len(np.unique(past.histories.take([user]).row_item)) for user in range(len(past.histories.user_keys))]
+    )
+    size = np.diff(outcome.target.indptr)
+    fit = np.flatnonzero((size >= 5) & (distinct >= 10) & (distinct <= 60))
+    if fit.size < count:
+        fit = np.flatnonzero(size > 0)
+    return [int(user) for user in fit[np.linspace(0, fit.size - 1, min(count, fit.size)).astype(int)]]

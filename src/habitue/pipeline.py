@@ -1,0 +1,229 @@
+"""The table of contents: the whole offline run, from EVENTS to verdicts, each step one call.
+
+tables   = read(workspace, plan)                 the lake -> EVENTS after cleaning, ITEMS, who is known
+past     = look_back(tables, as_of=..., ...)     what may be known at that moment
+forecast = foresee(past, ...)                    every model's answers; sealed before anything later is read
+outcome  = judge(forecast, later, ...)           the same answers against what happened
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+
+from habitue import evaluate, prepare, quality
+from habitue.core import plugins
+from habitue.core.runtime import Runtime
+from habitue.core.schemas import EVENTS, ITEMS, REFUSED, USERS, Events, Items, Labels, Metrics, Refused, Users
+from habitue.core.workspace import Workspace
+from habitue.encode import text
+from habitue.evaluate.measured import Measured
+from habitue.model import blend, popular
+from habitue.model.past import Floats, Past, histories, next_sets
+from habitue.plan import Plan
+from habitue.prepare import leakage
+from habitue.protect import identities
+
+TRAIN_EVERY_DAYS = 14  # a moment of training for churn and value each fortnight; closer ones repeat each other
+TRAIN_HISTORY_DAYS = 60  # a shop known for a shorter time has no past to learn from
+MODALITIES = {
+    "popularity": ["events"],
+    "popular": ["events"],
+    "neighbours": ["events"],
+    "ease": ["events", "text"],
+    "clv": ["events"],
+    "trees": ["events"],
+    "behaviour": ["events", "text"],
+    "blend": ["events", "text"],
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A shop as it stands in the lake, joined people under one key."""
+
+    raw: Events  # as imported
+    events: Events  # after quality.clean
+    dropped: pl.DataFrame  # code, rows, money
+    items: Items
+    users: Users
+    refused: Refused
+    known: pl.DataFrame  # user_key, known: False = seen as a guest order only
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Every model's answers at one moment, about known users; nothing later was read."""
+
+    past: Past  # B known users, I products
+    titles: dict[str, str]  # item_id -> words; a product without words is absent
+    state: blend.State
+    ranks: Mapping[str, Floats]  # model -> [B, I]
+    answers: Mapping[str, pl.DataFrame]  # model -> user_key, churn, value
+    cpu_s: Mapping[str, float]  # model -> CPU-seconds of its scores
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened in the horizon, and every model held against it."""
+
+    labels: Labels
+    target: sp.csr_matrix  # [B, <= I] each user's next order
+    measured: list[Measured]
+    metrics: Metrics
+    paired: pl.DataFrame  # every model minus personal repeat ('popular')
+
+
+def read(workspace: Workspace, plan: Plan) -> Tables:
+    """Read the lake, put joined people under one key, and clean."""
+    raw = workspace.lake.read(EVENTS)
+    joined = identities.joins(workspace.identities)
+    raw = raw.join(joined, on="user_key", how="left", maintain_order="left")
+    raw = raw.with_columns(user_key=pl.coalesce("became", "user_key")).drop("became")
+    events, dropped = quality.clean(raw, plan.quality)
+    items, users, refused = (workspace.lake.read(table) for table in (ITEMS, USERS, REFUSED))
+    return Tables(raw, events, dropped, items, users, refused, identities.known_keys(workspace.identities))
+
+
+def look_back(tables: Tables, *, as_of: dt.datetime, plan: Plan, train: bool = True) -> tuple[Past, dict[str, str]]:
+    """Return what may be known at `as_of`, and the products' words. `train` False leaves the training rows out.
+
+    Raises LeakageError when a feature knows what comes after its moment.
+    """
+    seen, _ = prepare.split(tables.events, as_of)
+    catalogue = prepare.catalogue(seen, tables.items, as_of=as_of)
+    products = quality.products(catalogue, plan.quality.products)
+    catalogue = catalogue.filter(pl.col("item_id").is_in(list(products)))
+    keys = seen["user_key"].unique().sort()
+    known = tables.known.filter("known")["user_key"]
+    people = keys.filter(keys.is_in(known.implode()))
+    moments = _training_moments(seen, as_of, plan.horizon_days) if train else []
+    features = prepare.features(seen, as_of=[*moments, as_of], users=people)
+    labels = prepare.labels(seen, as_of=moments, horizon_days=plan.horizon_days, users=people, until=as_of)
+    asked, learnt = features.filter(pl.col("as_of") == as_of), features.filter(pl.col("as_of") < as_of)
+    leakage.guard(seen, learnt, labels, cut=as_of)
+    items = tuple(catalogue["item_id"])
+    past = Past(
+        as_of=as_of,
+        horizon_days=plan.horizon_days,
+        items=items,
+        histories=histories(prepare.timeline(seen), items, users=keys),
+        known=keys.is_in(known.implode()).to_numpy(),
+        words=text.encode(catalogue, plan.words).matrix,
+        features=asked,
+        train_features=learnt,
+        train_labels=labels,
+    )
+    return past, dict(catalogue.drop_nulls("title").iter_rows())
+
+
+def foresee(past: Past, titles: dict[str, str], *, state: blend.State) -> Forecast:
+    """Ask every model about every known user."""
+    asked = past.take(np.flatnonzero(past.known))
+    ranks: dict[str, Floats] = {"popularity": popularity(state.views["popular"], asked)}
+    answers: dict[str, pl.DataFrame] = {}
+    cpu_s = {"popularity": 0.0}
+    for name, view in {**state.views, "blend": state}.items():
+        module = blend if name == "blend" else model_named(name)
+        with _cpu(cpu_s, name):
+            if "rank" in module.ANSWERS:
+                ranks[name] = module.score(view, asked)
+            if "churn" in module.ANSWERS:
+                answers[name] = module.predict(view, asked)
+    return Forecast(asked, titles, state, ranks, answers, cpu_s)
+
+
+def judge(forecast: Forecast, later: Tables, *, plan: Plan, dataset: str, runtime: Runtime) -> Outcome:
+    """Hold the forecast against what happened in [as_of, as_of + horizon); `later` holds the rows after the cut too."""
+    past = forecast.past
+    until = past.as_of + dt.timedelta(days=plan.horizon_days)
+    seen, _ = prepare.split(later.events, until)
+    keys = past.histories.user_keys
+    every = histories(prepare.timeline(seen), past.items, users=keys)
+    target = next_sets(every, after=past.day, until=until.timestamp() / 86_400)
+    labels = prepare.labels(seen, as_of=past.as_of, horizon_days=plan.horizon_days, users=keys, until=until)
+    by_model: dict[str, list[Measured]] = {}
+    for name, scores in forecast.ranks.items():
+        by_model.setdefault(name, []).extend(evaluate.basket(scores, past, target, model=name))
+    for name, told in forecast.answers.items():
+        factor = plan.season.factor
+        by_model.setdefault(name, []).extend(evaluate.churn(told, labels, keys, model=name))
+        by_model[name].extend(evaluate.value(told, labels, keys, model=name, factor=factor))
+    tables = [
+        evaluate.table(
+            measured,
+            dataset=dataset,
+            modalities=MODALITIES[name],
+            fusion="decision" if name == "blend" else None,
+            cpu_s=forecast.cpu_s[name],
+            peak_mb=_peak_mb(),
+            seed=runtime.seed,
+        )
+        for name, measured in by_model.items()
+    ]
+    measured = [one for rows in by_model.values() for one in rows]
+    ranked = [one for one in measured if one.protocol == "BASKET"]
+    paired = evaluate.compare(ranked, against="popular", seed=runtime.seed)
+    return Outcome(labels, target, measured, pl.concat(tables), paired)
+
+
+def model_named(name: str) -> ModuleType:
+    """Return the file of a model."""
+    return plugins.load("model", name, contract=("Config", "ANSWERS", "fit"))
+
+
+def save_name(past: Past, data: str) -> str:
+    """Return the version an artefact of this past is kept under: its moment and a hash of the data it saw."""
+    return f"{past.as_of:%Y%m%dT%H%M%SZ}-{data[:8]}"
+
+
+def data_version(tables: Tables, plan: Plan, as_of: dt.datetime) -> str:
+    """Return a sha256 over what training reads: the clean events before `as_of`, the catalogue and the plan."""
+    digest = hashlib.sha256(repr((plan, as_of)).encode())
+    seen, _ = prepare.split(tables.events, as_of)
+    listed = tables.items.filter(pl.col("valid_from") < as_of).select("item_id", "title")
+    for frame in (seen.select("event_id", "line", "user_key"), listed, tables.known):
+        digest.update(frame.write_csv().encode())
+    return digest.hexdigest()
+
+
+def _training_moments(seen: Events, as_of: dt.datetime, horizon_days: int) -> list[dt.datetime]:
+    """Return the moments, latest first, whose horizon closes by `as_of`; none when the shop is too young."""
+    first = seen["at"].min()
+    if not isinstance(first, dt.datetime):
+        return []
+    earliest = first + dt.timedelta(days=TRAIN_HISTORY_DAYS)
+    latest = as_of - dt.timedelta(days=horizon_days)
+    count = max(0, (latest - earliest).days // TRAIN_EVERY_DAYS + 1)
+    return [latest - dt.timedelta(days=TRAIN_EVERY_DAYS * i) for i in range(count)]
+
+
+def popularity(state: popular.State, past: Past) -> Floats:
+    """Return the count nobody is personal in: the orders of the last 30 days, the same for everyone."""
+    nobody = dataclasses.replace(past, histories=past.histories.before(-np.inf))
+    return popular.score(state, nobody)
+
+
+@contextmanager
+def _cpu(spent: dict[str, float], name: str) -> Iterator[None]:
+    start = time.process_time()
+    yield
+    spent[name] = round(time.process_time() - start, 2)
+
+
+def _peak_mb() -> float:
+    """Return the process's peak memory so far; Linux counts kilobytes, macOS bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)

@@ -1,0 +1,281 @@
+"""The Python API: a shop is a workspace and its plan, and each method is a thin call of the pipeline."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from habitue import collect, quality
+from habitue.core import settings, workspace
+from habitue.core.errors import ModelError, UsageError
+from habitue.core.progress import stage
+from habitue.core.schemas import PURCHASE, Findings, Quality
+from habitue.protect import identities
+
+if TYPE_CHECKING:  # torch takes seconds to load: an import or a check of a file must not wait for it
+    from habitue.model import blend
+    from habitue.model.past import Past
+    from habitue.pipeline import Tables
+    from habitue.plan import Plan
+
+MODEL = "blend"  # what answers: the late fusion of every view
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `Shop.check` found."""
+
+    findings: Findings
+    scores: Quality
+    refused: pl.DataFrame  # code, rows, sentence (of the first)
+    path: Path
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted model on disk."""
+
+    folder: Path
+    state: blend.State
+    manifest: dict[str, Any]
+
+    @property
+    def as_of(self) -> dt.datetime:
+        """The moment up to which it knows the shop."""
+        return settings.moment(self.manifest["as_of"])
+
+
+@dataclass(frozen=True)
+class Shop:
+    """An open workspace. Make one with `habitue.init`, open it with `habitue.open`."""
+
+    space: workspace.Workspace
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Every setting, as habitue.toml says. Raises SettingsError."""
+        from habitue.plan import load
+
+        return load(self.space.plan)
+
+    @property
+    def folder(self) -> Path:
+        """The workspace's folder."""
+        return self.space.root
+
+    def import_(
+        self, file: Path | str, *, mapping: collect.Mapping | Path | str | None = None, seed: int | None = None
+    ) -> collect.Imported:
+        """Bring a CSV or Parquet file in; see `collect.import_file`."""
+        return collect.import_file(self.space, file, mapping, seed=seed)
+
+    def check(self) -> Checked:
+        """Say what the data is worth trusting; also written to reports/quality.json."""
+        tables = self._tables()
+        with stage("Looking through the tables"):
+            found = quality.inspect(tables.raw, tables.items, known=tables.known, refused=tables.refused)
+            scores = quality.scores(tables.raw, tables.items, tables.users)
+        refused = tables.refused.group_by("code", maintain_order=True).agg(
+            rows=pl.len().cast(pl.Int64), sentence=pl.col("sentence").first()
+        )
+        path = self.space.reports / "quality.json"
+        path.parent.mkdir(exist_ok=True)
+        told = {"findings": found.to_dicts(), "scores": scores.to_dicts(), "refused": refused.to_dicts()}
+        path.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
+        return Checked(found, scores, refused, path)
+
+    def train(self, *, as_of: str | dt.date | None = None) -> Trained:
+        """Fit the customer model and the simple models beside it on what is known before `as_of` (default: all).
+
+        Training that was interrupted goes on where it stopped; on the same data and plan it is not done again.
+        """
+        from habitue import pipeline
+        from habitue.core import runtime as machine
+        from habitue.model import artifact
+
+        tables = self._tables()
+        moment = self._moment(tables, as_of)
+        data = pipeline.data_version(tables, self.plan, moment)
+        folder = self.space.models / MODEL / f"{moment:%Y%m%dT%H%M%SZ}-{data[:8]}"
+        if not folder.exists():
+            runtime = machine.detect(seed=self.plan.seed)
+            with stage("Looking back"):
+                past, titles = pipeline.look_back(tables, as_of=moment, plan=self.plan)
+            state = pipeline.fit(past, self.plan, runtime=runtime, checkpoints=folder.parent / f".{folder.name}")
+            manifest = {
+                "as_of": moment.isoformat(),
+                "horizon_days": self.plan.horizon_days,
+                "data": data,
+                "seed": self.plan.seed,
+                "weights": {name: round(float(weight), 4) for name, weight in state.weights.items()},
+            }
+            artifact.save(folder, MODEL, state, manifest)
+        loaded = artifact.load(folder)
+        return Trained(folder, loaded.state, loaded.manifest)
+
+    def recommend(
+        self, *, user_id: str, n: int = 10, why: bool = True, as_of: str | dt.date | None = None
+    ) -> pl.DataFrame:
+        """Return rank, item_id, title, score, because (titles whose deletion lowers the rank), fallback.
+
+        Somebody the shop has never met gets what everyone buys now, and `fallback` says 'popular'. Raises ModelError
+        when no model was trained by `as_of`.
+        """
+        from habitue import explain, pipeline
+        from habitue.model import blend
+
+        tables = self._tables()
+        past, titles, trained = self._ask(tables, as_of)
+        key = self._key(user_id)
+        at = np.flatnonzero(past.histories.user_keys == key) if key is not None else np.zeros(0, dtype=np.int64)
+        if at.size:
+            scores = blend.score(trained.state, past.take(at))[0]
+        else:
+            scores = pipeline.popularity(trained.state, past)
+        order = np.argsort(-scores, kind="stable")[:n]
+        because: dict[str, list[str]] = {}
+        if at.size and why:
+            told = explain.reasons(
+                lambda asked: blend.score(trained.state, asked), past, int(at[0]), order.tolist(), model=MODEL
+            )
+            for row in told.to_dicts():
+                because.setdefault(row["item_id"], []).append(titles.get(row["because"], row["because"]))
+        items = [past.items[i] for i in order]
+        return pl.DataFrame(
+            {
+                "rank": np.arange(1, len(items) + 1),
+                "item_id": items,
+                "title": [titles.get(item) for item in items],
+                "score": scores[order].astype(float),
+                "because": [because.get(item, []) for item in items],
+                "fallback": [None if at.size else "popular"] * len(items),
+            },
+            schema_overrides={"because": pl.List(pl.String), "fallback": pl.String, "title": pl.String},
+        )
+
+    def predict(self, task: str, *, as_of: str | dt.date | None = None) -> pl.DataFrame:
+        """Return user_id, user_key, as_of, score, orders, spent of every known customer, highest score first.
+
+        `task` churn: probability of no order within the plan's horizon_days; value: expected money in it. Raises
+        UsageError for another task, ModelError when no model was trained by `as_of`.
+        """
+        from habitue.model import blend
+
+        if task not in ("churn", "value"):
+            raise UsageError(
+                "predict",
+                found=f"there is no task '{task}'",
+                consequence="Nothing can be predicted by that name",
+                remedy="Ask for churn or value",
+            )
+        tables = self._tables()
+        past, _, trained = self._ask(tables, as_of)
+        told = blend.predict(trained.state, past.take(np.flatnonzero(past.known)))
+        events = tables.events.filter(pl.col("at") < past.as_of)
+        so_far = events.group_by("user_key").agg(
+            orders=pl.col("order_id").filter(pl.col("kind") == PURCHASE).n_unique().cast(pl.Int64),
+            spent=pl.col("value").sum().round(2),
+        )
+        names = identities.aliases(self.space.identities).filter(pl.col("user_key").is_in(told["user_key"].implode()))
+        first = names.sort("linked_at", "alias").unique("user_key", keep="first").select("user_key", user_id="alias")
+        return (
+            told.select("user_key", score=task)
+            .join(so_far, on="user_key", how="left")
+            .join(first, on="user_key", how="left")
+            .with_columns(as_of=pl.lit(past.as_of))
+            .select("user_id", "user_key", "as_of", "score", "orders", "spent")
+            .sort("score", "user_key", descending=[True, False])
+        )
+
+    def report(self, *, cut: str | dt.date | None = None) -> Path:
+        """Back-test: forecast from `cut` (default: one horizon before the end), open the rest, write one page."""
+        from habitue import backtest
+
+        return backtest.run(self, cut=cut)
+
+    def run(self) -> dict[str, str]:
+        """Import the plan's [[source]] files, check, train and report; returns where each result is."""
+        done: dict[str, str] = {}
+        for source in self.plan.source:
+            told = self.import_(self.folder / source.file, mapping=self.folder / source.mapping)
+            done[source.file] = f"{told.read:,} rows read, {told.new:,} new, {told.refused:,} refused"
+        return done | {
+            "check": str(self.check().path),
+            "model": str(self.train().folder),
+            "report": str(self.report()),
+        }
+
+    def _tables(self) -> Tables:
+        from habitue import pipeline
+
+        tables = pipeline.read(self.space, self.plan)
+        if tables.events.is_empty():
+            raise UsageError(
+                str(self.folder),
+                found="no event that can be believed is in the lake",
+                consequence="There is nothing to learn from",
+                remedy="Import a file first: habitue import orders.csv --mapping orders.toml",
+            )
+        return tables
+
+    def _moment(self, tables: Tables, as_of: str | dt.date | None) -> dt.datetime:
+        if as_of is not None:
+            return settings.moment(as_of)
+        last = tables.events["at"].max()
+        assert isinstance(last, dt.datetime)
+        return dt.datetime(last.year, last.month, last.day, tzinfo=dt.UTC) + dt.timedelta(days=1)
+
+    def _ask(self, tables: Tables, as_of: str | dt.date | None) -> tuple[Past, dict[str, str], Trained]:
+        from habitue import pipeline
+
+        moment = self._moment(tables, as_of)
+        trained = self._newest(moment)
+        past, titles = pipeline.look_back(tables, as_of=moment, plan=self.plan, train=False)
+        return past, titles, trained
+
+    def _newest(self, moment: dt.datetime) -> Trained:
+        """Return the latest model that knows nothing at or after `moment`."""
+        from habitue.model import artifact
+
+        folders = sorted(p for p in (self.space.models / MODEL).glob("[0-9]*") if p.is_dir())
+        early = [p for p in folders if p.name.split("-")[0] <= f"{moment:%Y%m%dT%H%M%SZ}"]
+        if early:
+            loaded = artifact.load(early[-1])
+            return Trained(early[-1], loaded.state, loaded.manifest)
+        day = f"{moment:%Y-%m-%d}"
+        raise ModelError(
+            str(self.space.models / MODEL),
+            found=f"{len(folders)} trained models, each knows the shop after {day}" if folders else "no trained model",
+            consequence=f"An answer as of {day} would know the future" if folders else "Nobody can answer",
+            remedy=f"Train one: habitue train --as-of {day}" if folders else "Train one: habitue train",
+        )
+
+    def _key(self, user_id: str) -> int | None:
+        kinds = identities.aliases(self.space.identities)["alias_kind"].unique().sort()
+        found = (identities.lookup(self.space.identities, kind, user_id) for kind in ("user_id", *kinds))
+        return next((key for key in found if key is not None), None)
+
+
+def init(folder: Path | str, *, currency: str = "EUR") -> Shop:
+    """Make `folder` a workspace (kept when there is anything in it) and open it."""
+    workspace.init(folder, currency=currency)
+    return open(folder)
+
+
+def open(folder: Path | str = ".") -> Shop:
+    """Open a workspace. Raises UsageError when `folder` is none."""
+    return Shop(workspace.open_workspace(Path(folder)))
+
+
+def demo(folder: Path | str = "demo-shop", *, seed: int = 0) -> Path:
+    """Run the sealed forecast on the bundled ledger and return the path of its page."""
+    from habitue import demonstration
+
+    return demonstration.run(Path(folder), seed=seed, say=lambda _: None).page
