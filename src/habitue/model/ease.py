@@ -3,7 +3,7 @@
 B = I - P diag(1 / diag P), P = (X'X + a W W' + lambda I)^-1, diagonal 0. X: users x items, a purchase worth less the
 older it is. W: the products' words as further rows of X, each word one more customer who "bought" every product it
 names: that is how a product nobody has bought yet gets scores. A product whose sales are fading is pressed down:
-column j is multiplied by (sales in the window / sales ever) ^ trend.
+column j is multiplied by freshness(j) ^ trend (past.py).
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import lapack
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
-from habitue.model.past import PURCHASE, Floats, Past, columns, places, purchases
+from habitue.model.past import Floats, Past, columns, freshness, places, purchases
 
 ANSWERS = frozenset({"rank"})
 
@@ -30,7 +29,7 @@ class Config:
     ridge: float = 100.0
     words: float = 5.0  # weight of the words beside the customers; 0 = ids only
     window_days: float = 30.0
-    trend: float = 0.5  # 0 = fading products keep their place
+    trend: float = 0.35  # 0 = fading products keep their place
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG0
     table = _inverse(gram)
     table /= -table.diagonal()
     np.fill_diagonal(table, 0)
-    table *= _trend(past, config)
+    table *= freshness(past, window_days=config.window_days) ** np.float32(config.trend)
     return State(past.items, table, config.history_half_life_days)
 
 
@@ -63,14 +62,6 @@ def score(state: State, past: Past) -> Floats:
     """Return float32 [B, I]; O(rows x I). An item the state has never met scores 0."""
     history = purchases(past, state.items, half_life_days=state.history_half_life_days, cap=1)
     return columns(history @ state.table, places(state.items, past.items))
-
-
-def _trend(past: Past, config: Config) -> npt.NDArray[np.float32]:
-    """Return [I] (recent + 1) / (ever + 5), to the power of the setting; 5 sales tell a fading product from chance."""
-    bought = past.histories.of_kind(PURCHASE)
-    recent = bought.keep_sets(bought.set_at >= past.day - config.window_days)
-    ever, late = (np.bincount(h.row_item, minlength=len(past.items)) for h in (bought, recent))
-    return (((late + 1) / (ever + 5)) ** config.trend).astype(np.float32)
 
 
 def _inverse(gram: Floats) -> Floats:

@@ -4,7 +4,8 @@ Neighbours: cosine between the columns of the user x item matrix, each user's ro
 length so that a wholesaler does not outvote a hundred customers (Sarwar et al., WWW 2001; length normalisation of
 Deshpande & Karypis, TOIS 2004, eq. 3), raised to a power that keeps the near ones.
 Rules: how often item j was in a set d sets after item i, counted 1 / d (Ludewig & Jannach, UMUAI 2018, sec. 3.2.1),
-an item being its own successor included: that is where repeats come from.
+an item being its own successor included: that is where repeats come from. Either says less of a fading product:
+column j of both is multiplied by freshness(j) ^ trend (past.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from habitue.core.runtime import Runtime
-from habitue.model.past import PURCHASE, Floats, Past, columns, places, purchases
+from habitue.model.past import PURCHASE, Floats, Past, columns, freshness, places, purchases
 
 ANSWERS = frozenset({"rank"})
 
@@ -26,12 +27,14 @@ class Config:
 
     half_life_days: float = 60.0  # of a purchase as evidence about items, when fitting
     history_half_life_days: float = 120.0  # of a purchase as a reason, when asking
-    shrink: float = 2.0  # evidence added to every item, so that two sales in common are no certainty
+    shrink: float = 0.1  # added to the squared length of every item's column: two sales in common are no certainty
     sharpen: float = 1.5  # power on the cosine
     neighbours: int = 200  # kept for each item, in either table
-    shrink_rules: float = 20.0  # the same for the rules
+    rules: float = 1.0  # weight of the rules beside the neighbours
+    shrink_rules: float = 200.0  # votes added to every item, none of them for anything
     window: int = 5  # sets; a later set follows from none before it
-    rules: float = 0.3  # weight of the rules beside the neighbours
+    window_days: float = 30.0
+    trend: float = 0.25  # 0 = fading products keep their place
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class State:
 def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG001  nothing random
     """Build both tables; O(sum over users of (items of the user)^2) time, a dense float32 [I, I] at a time."""
     table = _neighbours(past, config) + config.rules * _rules(past, config)
-    return State(past.items, table.tocsr(), config.history_half_life_days)
+    fresh = freshness(past, window_days=config.window_days) ** np.float32(config.trend)
+    return State(past.items, (table @ sp.diags_array(fresh)).tocsr(), config.history_half_life_days)
 
 
 def score(state: State, past: Past) -> Floats:

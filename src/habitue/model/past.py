@@ -83,8 +83,8 @@ class Histories:
     def take(self, users: npt.ArrayLike) -> Histories:
         """Return the users at these indices, in this order (an index may repeat)."""
         index = np.asarray(users, dtype=np.int64)
-        sets = _ranges(self.set_start[index], self.set_start[index + 1])
-        rows = _ranges(self.row_start[sets], self.row_start[sets + 1])
+        sets = ranges(self.set_start[index], self.set_start[index + 1])
+        rows = ranges(self.row_start[sets], self.row_start[sets + 1])
         return dataclasses.replace(
             self,
             user_keys=self.user_keys[index],
@@ -241,6 +241,18 @@ def purchases(past: Past, items: tuple[str, ...], *, half_life_days: float, cap:
     return matrix
 
 
+def freshness(past: Past, *, window_days: float) -> Floats:
+    """Return [I] (sales of the last `window_days` + 1) / (all sales + 5): a product that fades has a small one.
+
+    The numbers added keep a product of few sales near the middle, where nothing is known of it.
+    """
+    bought = past.histories.of_kind(PURCHASE)
+    late = bought.keep_sets(bought.set_at >= past.day - window_days)
+    ever, recent = (np.bincount(h.row_item, minlength=len(past.items)) for h in (bought, late))
+    fresh: Floats = ((recent + 1) / (ever + 5)).astype(np.float32)
+    return fresh
+
+
 def check_past(past: Past) -> None:
     """Hold the tables inside `past` against their contracts. Raises SchemaError."""
     check(past.features, FEATURES, at="model.past.features")
@@ -252,8 +264,8 @@ def _starts(counts: npt.NDArray[np.int64]) -> Ints:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
-def _ranges(start: Ints, end: Ints) -> Ints:
-    """Concatenate the ranges start[i]:end[i]."""
+def ranges(start: Ints, end: Ints) -> Ints:
+    """Concatenate the ranges start[i]:end[i]; O(length of the answer)."""
     counts = end - start
     offsets = np.repeat(start - _starts(counts)[:-1], counts)
     return np.arange(int(counts.sum()), dtype=np.int64) + offsets
