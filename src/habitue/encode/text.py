@@ -33,8 +33,10 @@ class Config:
     """How titles become vectors. Raises SettingsError for numbers that make no sense."""
 
     piece_min: int = 3  # letters of the shortest piece of a word, its two edges counted as letters
-    piece_max: int = 5
-    piece_weight: float = 0.5  # share of the cosine that pieces decide; the rest is whole words
+    piece_max: int = 4
+    piece_weight: float = (
+        0.5  # share of the cosine that pieces decide; 0.25 to 0.5 agree best with what is bought together
+    )
     min_titles: int = 1  # a term in fewer titles is left out
 
     def __post_init__(self) -> None:
