@@ -11,7 +11,7 @@ from habitue.core.lock import exclusive
 HOLD = """
 import sys, pathlib
 from habitue.core.lock import exclusive
-with exclusive(pathlib.Path(sys.argv[1])):
+with exclusive(pathlib.Path(sys.argv[1]), wait_s=5):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -30,9 +30,9 @@ def other(tmp_path):
 
 
 def test_the_same_thread_may_take_it_again(tmp_path):
-    with exclusive(tmp_path / ".lock") as outer, exclusive(tmp_path / ".lock") as inner:
+    with exclusive(tmp_path / ".lock", wait_s=1) as outer, exclusive(tmp_path / ".lock", wait_s=1) as inner:
         assert (outer, inner) == (True, False)
-    with exclusive(tmp_path / ".lock") as again:
+    with exclusive(tmp_path / ".lock", wait_s=1) as again:
         assert again
 
 
@@ -65,7 +65,7 @@ def test_another_thread_is_refused(tmp_path):
         except LakeError as error:
             refused.append(str(error))
 
-    with exclusive(tmp_path / ".lock"):
+    with exclusive(tmp_path / ".lock", wait_s=1):
         thread = threading.Thread(target=try_it)
         thread.start()
         thread.join()
@@ -73,14 +73,14 @@ def test_another_thread_is_refused(tmp_path):
 
 
 def test_an_exception_inside_lets_go(tmp_path):
-    with pytest.raises(ZeroDivisionError), exclusive(tmp_path / ".lock"):
+    with pytest.raises(ZeroDivisionError), exclusive(tmp_path / ".lock", wait_s=1):
         raise ZeroDivisionError
-    with exclusive(tmp_path / ".lock") as held:
+    with exclusive(tmp_path / ".lock", wait_s=1) as held:
         assert held
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(LakeError, match=r"the folder cannot be written.*can still be read"):
-        with exclusive(tmp_path / "file" / ".lock"):
+        with exclusive(tmp_path / "file" / ".lock", wait_s=1):
             pass

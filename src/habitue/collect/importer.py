@@ -234,7 +234,7 @@ def _with_people(rows: pl.DataFrame, mapping: Mapping, people: sqlite3.Connectio
         keys = identities.keys_for(
             people,
             alias_kind,
-            part.select(alias.cast(pl.String).alias("alias"))["alias"],
+            part.with_columns(alias=alias.cast(pl.String))["alias"],
             linked_at=part["at"],
             source=mapping.source,
             seed=seed,

@@ -32,8 +32,8 @@ def numbers(raw: pl.Series) -> tuple[pl.Series, pl.Series]:
             raw.cast(pl.Float64) if raw.dtype.is_numeric() else pl.repeat(None, len(raw), dtype=pl.Float64, eager=True)
         )
     good = (value.is_finite() & (value.abs() < MONEY_LIMIT)).fill_null(False)
-    # + 0.0 turns -0.0 into 0.0, so that both are one value in an id
-    return value.set(~good, None) + 0.0, there & ~good
+    value = value.set(~good, None)
+    return value.set(value == 0.0, 0.0), there & ~good  # -0.0 and 0.0 are one number, so they are one in an id
 
 
 def moments(raw: pl.Series, *, zone: str, time_format: str | None) -> pl.Series:

@@ -30,6 +30,7 @@ from habitue.core.schemas import IDENTITIES, TABLES, Table, check
 
 MOMENTS = ("at", "valid_from", "as_of")
 STATISTICS = (*MOMENTS, "kind", "user_key", "bucket")
+WAIT_S = 5.0  # for another writer to end
 NEVER = -1  # the version of a table that was never written
 
 
@@ -155,12 +156,12 @@ class Lake:
         return self._latest(table)
 
     @contextmanager
-    def exclusive(self, *, wait_s: float = 5.0) -> Iterator[None]:
+    def exclusive(self, *, wait_s: float | None = None) -> Iterator[None]:
         """Be the only writer of this lake, across threads and processes; undoes what a crashed writer left.
 
-        Raises LakeError when another writer stays for `wait_s` seconds, or the folder cannot be written.
+        Raises LakeError when another writer stays for `wait_s` seconds (default 5), or the folder cannot be written.
         """
-        with lock.exclusive(self.root / ".lock", wait_s=wait_s) as outermost:
+        with lock.exclusive(self.root / ".lock", wait_s=WAIT_S if wait_s is None else wait_s) as outermost:
             if outermost:
                 self._roll_back()
             yield

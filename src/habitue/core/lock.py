@@ -28,7 +28,7 @@ _guard = threading.Lock()
 
 
 @contextmanager
-def exclusive(path: Path, *, wait_s: float = 5.0) -> Iterator[bool]:
+def exclusive(path: Path, *, wait_s: float) -> Iterator[bool]:
     """Hold the lock file `path`; yields True when this is the outermost hold of the thread.
 
     A thread may take it again while it has it. Raises LakeError after `wait_s` seconds when another thread or process

@@ -245,12 +245,13 @@ def _latest(links: pl.DataFrame) -> pl.DataFrame:
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the identities for reading; before the first import there is nobody."""
-    there = path.exists()
-    connection = sqlite3.connect(path if there else ":memory:", timeout=WAIT_S, isolation_level=None)
+    connection = sqlite3.connect(path if path.exists() else ":memory:", timeout=WAIT_S, isolation_level=None)
     try:
-        connection.execute("PRAGMA secure_delete = ON")
-        if not there:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:  # its first change never came to its end
+            connection.close()
+            connection = sqlite3.connect(":memory:", isolation_level=None)
             connection.executescript(_SCHEMA)
+        connection.execute("PRAGMA secure_delete = ON")
         yield connection
     except sqlite3.Error as error:
         raise _unusable(path, error) from error

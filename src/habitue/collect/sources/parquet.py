@@ -9,6 +9,8 @@ import polars as pl
 
 from habitue.core.errors import InputError
 
+_DAMAGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+
 MAGIC = b"PAR1"
 
 
@@ -16,7 +18,7 @@ def header(path: Path) -> list[str]:
     """Return the column names. Raises InputError when the file was cut off or damaged."""
     try:
         return list(pl.read_parquet_schema(path))
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except _DAMAGE as error:
         raise _broken(path) from error
 
 
@@ -24,7 +26,7 @@ def read(path: Path, wanted: Sequence[str]) -> pl.DataFrame:
     """Return the columns `wanted`. Raises InputError when the file is damaged."""
     try:
         return pl.read_parquet(path, columns=list(wanted), hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except _DAMAGE as error:
         raise _broken(path) from error
 
 
