@@ -23,7 +23,10 @@ def rows(report: Mapping[str, Any], path: str, metric: str | None = None, slice:
 def best(metrics: Iterable[Row], metric: str, slice: str | None = None) -> list[Row]:
     """The rows of one metric (and slice), best model first; equal means keep their order."""
     chosen = [r for r in metrics if r["metric"] == metric and (slice is None or r["slice"] == slice)]
-    return sorted(chosen, key=lambda r: r["mean"], reverse=words.measure(metric).better == "higher")
+    better = words.measure(metric).better
+    if better == "near 0":
+        return sorted(chosen, key=lambda r: abs(r["mean"]))
+    return sorted(chosen, key=lambda r: r["mean"], reverse=better == "higher")
 
 
 def reach(points: Sequence[Sequence[float]], share: float) -> float:
@@ -36,23 +39,30 @@ def reach(points: Sequence[Sequence[float]], share: float) -> float:
     return left[1]
 
 
-def pivot(metrics: Iterable[Row]) -> dict[str, Any]:
-    """Turn METRICS rows into a table: {columns: [(slice, metric)], rows: [{model, slice_metric: row, cpu_s}]}.
+def pivot(metrics: Iterable[Row]) -> list[dict[str, Any]]:
+    """Arrange METRICS rows as one table per slice: [{slice, metrics: [...], rows: [{model, cells, cpu_s}]}].
 
-    Models stand in the order of their first row, columns likewise.
+    Slices, metrics and models stand in the order of their first row; a cell that was not measured is None.
     """
     given = list(metrics)
-    columns = list(dict.fromkeys((r["slice"], r["metric"]) for r in given))
-    models = list(dict.fromkeys(r["model"] for r in given))
-    cells = {(r["model"], r["slice"], r["metric"]): r for r in given}
-    return {
-        "columns": columns,
-        "rows": [
+    tables = []
+    for slice in dict.fromkeys(r["slice"] for r in given):
+        part = [r for r in given if r["slice"] == slice]
+        names = list(dict.fromkeys(r["metric"] for r in part))
+        cells = {(r["model"], r["metric"]): r for r in part}
+        rows = [
             {
                 "model": model,
-                "cells": [cells.get((model, *column)) for column in columns],
-                "cpu_s": next((r["cpu_s"] for r in given if r["model"] == model and r.get("cpu_s") is not None), None),
+                "cells": [cells.get((model, name)) for name in names],
+                "cpu_s": next((r["cpu_s"] for r in part if r["model"] == model and r.get("cpu_s") is not None), None),
             }
-            for model in models
-        ],
-    }
+            for model in dict.fromkeys(r["model"] for r in part)
+        ]
+        tables.append({"slice": slice, "metrics": names, "rows": rows})
+    return tables
+
+
+def shown_models(report: Mapping[str, Any]) -> list[str]:
+    """The models of the shop's own tables, in the order of their first row."""
+    parts = [rows(report, f"{key}.metrics") or [] for key in ("buy", "lost", "spend")]
+    return list(dict.fromkeys(r["model"] for part in parts for r in part))

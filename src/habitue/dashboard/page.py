@@ -107,10 +107,10 @@ def _environment(meta: Mapping[str, Any]) -> jinja2.Environment:
         "date": lambda iso: words.date(iso, time_zone),
         "duration": words.duration,
         "plain": words.plain,
-        "column": words.column,
+        "slice": words.slice_name,
         "glue": words.glue,
         "measure": words.measure,
-        "score": words.score,
+        "score": lambda value, metric: words.score(value, metric, currency),
         "gap": words.gap,
         "counted": words.counted,
         "mark": words.mark,
@@ -118,6 +118,7 @@ def _environment(meta: Mapping[str, Any]) -> jinja2.Environment:
         "reach": figures.reach,
         "pivot": figures.pivot,
         "rows": figures.rows,
+        "shown_models": figures.shown_models,
     }
     environment.globals |= {"models": words.MODELS, "terms": words.TERMS}
     return environment

@@ -22,7 +22,7 @@ class Measure:
     """A measure of the tables: its short name, which way is better, and one sentence for a shop's owner."""
 
     name: str
-    better: str  # "higher" or "lower"
+    better: str  # "higher", "lower" or "near 0"
     sentence: str
 
 
@@ -38,12 +38,15 @@ MEASURES = {
         "The share of customers who bought at least one of the ten products named to them.",
     ),
     "recall@10": Measure("Recall@10", "higher", "The share of what was bought that stood among the ten."),
+    "mrr": Measure("MRR", "higher", "One over the place of the first product that was bought, on average."),
     "auc": Measure(
         "AUC",
         "higher",
         "Take one customer who was lost and one who was not: how often the lost one had the higher risk. "
         "0.5 is a coin, 1 is never wrong.",
     ),
+    "ap": Measure("Average precision", "higher", "How pure the top of the list of the riskiest is, at every length."),
+    "lift@10%": Measure("Lift, top tenth", "higher", "How many times more of the lost the riskiest tenth holds."),
     "brier": Measure("Brier", "lower", "The mean squared gap between the forecast chance and what happened."),
     "log_loss": Measure("Log loss", "lower", "Punishes a chance that was both sure and wrong; 0 is perfect."),
     "ece": Measure("Calibration error", "lower", "By how much the forecast chances differ from the observed shares."),
@@ -53,12 +56,15 @@ MEASURES = {
         "By how much money the forecast for one customer is wrong, on average, up or down.",
     ),
     "rmse": Measure("RMSE", "lower", "Like the mean error, but a large miss weighs more."),
+    "mae_adjusted": Measure("Mean error, with season", "lower", "The same after the season factor."),
     "spearman": Measure(
         "Spearman",
         "higher",
         "How well the order from small to large spenders was foretold: 1 = the very order, 0 = no better than chance.",
     ),
-    "bias": Measure("Bias", "lower", "Total forecast against total fact; below zero is too low."),
+    "bias": Measure("Bias", "near 0", "Total forecast against total fact; below zero is too low."),
+    "bias_adjusted": Measure("Bias, with season", "near 0", "The same after the season factor."),
+    "share_found": Measure("Bought of those told", "higher", "Of the customers named, how many bought the product."),
     "f1": Measure("F1", "higher", "Balances how many were found against how many of the found were right."),
     "value": Measure("Clicks a view", "higher", "How often a shown product would have been clicked."),
 }
@@ -80,18 +86,18 @@ TERMS = (
 )
 
 MODELS = {
-    "popular": "what sells this month",
-    "repeat": "what this customer bought before, recent purchases first",
+    "popularity": "what sold most in the last days, the same list for everyone",
+    "popular": "what this customer bought before, the recent first, then what sells now: the simple count to beat",
     "neighbours": "products often bought by the same people, and what follows what",
-    "rules": "what tends to follow what",
     "ease": "a linear map from all a customer bought to all products",
     "clv": "the classical formula of buying rhythm and spend (BG/NBD, Gamma-Gamma)",
     "trees": "LightGBM on declared features of each customer",
-    "recency": "days since the last order, nothing else",
     "behaviour": "the flagship: one network that reads the whole history",
     "blend": "the flagship and the simple models, weighed",
 }
 
+MONEY = ("mae", "mae_adjusted", "rmse")  # measures in the shop's currency
+SHARES = ("bias", "bias_adjusted", "share_found")  # measures said in per cent
 SLICES = {"all": "any product", "repeat": "bought before", "first_time": "new to the customer"}
 
 MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
@@ -162,10 +168,9 @@ def plain(code: str) -> str:
     return code.replace("_", " ")
 
 
-def column(metric: str, slice: str) -> str:
-    """('ndcg@10', 'repeat') -> 'NDCG@10, bought before'; the slice of all rows goes without saying."""
-    name = measure(metric).name
-    return name if slice == "all" else f"{name}, {SLICES.get(slice, plain(slice))}"
+def slice_name(slice: str) -> str:
+    """'repeat' -> 'bought before'."""
+    return SLICES.get(slice, plain(slice))
 
 
 def glue(text: str) -> str:
@@ -179,14 +184,19 @@ def for_scripts(currency: str) -> dict[str, Any]:
         "sign": sign(currency),
         "slices": SLICES,
         "measures": {name: {"name": m.name, "better": m.better} for name, m in MEASURES.items()},
-        "money": ["mae", "rmse"],
+        "money": MONEY,
+        "shares": SHARES,
     }
 
 
-def score(value: float | None, metric: str) -> str:
-    """A measured value with the digits its measure deserves."""
+def score(value: float | None, metric: str, currency: str) -> str:
+    """A measured value as its measure is said: money, per cent, or with the digits it deserves."""
     if value is None:
         return "unknown"
+    if metric in MONEY:
+        return money(value, currency)
+    if metric in SHARES:
+        return percent(value)
     return number(value, 0 if abs(value) >= 100 else 4 if abs(value) < 0.02 and metric == "value" else 3)
 
 

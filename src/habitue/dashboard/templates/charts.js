@@ -76,18 +76,19 @@ function diagonal(c, name) {
 }
 
 charts.forest = function (rows, { c, width, metric, slice }) {
-  const lower = words.measures[metric]?.better === "lower";
+  const better = words.measures[metric]?.better;
+  const order = { lower: (r) => r.mean, "near 0": (r) => Math.abs(r.mean) }[better] || ((r) => -r.mean);
   const chosen = rows.filter((r) => r.metric === metric && (!slice || r.slice === slice));
-  chosen.sort((a, b) => (lower ? a.mean - b.mean : b.mean - a.mean));
+  chosen.sort((a, b) => order(a) - order(b));
   const slices = new Set(chosen.map((r) => r.slice));
   const name = (r) => (slices.size > 1 ? r.model + ", " + sliceName(r.slice) : r.model);
   return intervals(chosen, { c, width, name, colour: (r) => colourOf(r.model, c), say: (x) => score(x, metric) });
 };
 
-charts.paired = function (rows, { c, width }) {
-  const name = (r) => r.model + " \u2212 " + r.against + ", " + sliceName(r.slice);
+charts.paired = function (rows, { c, width, metric, slice }) {
+  const chosen = rows.filter((r) => r.metric === metric && r.slice === slice).sort((a, b) => b.mean - a.mean);
   const colour = (r) => (r.low > 0 ? c.accent : r.high < 0 ? c.rust : c.soft);
-  return intervals(rows, { c, width, name, colour, say: (x) => (x > 0 ? "+" : "") + number(x, 3), zero: true });
+  return intervals(chosen, { c, width, name: (r) => r.model, colour, say: (x) => (x > 0 ? "+" : "") + number(x, 3), zero: true });
 };
 
 // A forest plot: a point and its interval per row, the value and n at the right. On a narrow chart the name stands above

@@ -26,9 +26,10 @@ function shortMoney(x) {
   return money(x);
 }
 
-// The digits a measure deserves, as words.py has them.
+// A measured value as its measure is said: as words.py says it.
 function score(x, metric) {
   if (words.money.includes(metric)) return money(x);
+  if (words.shares.includes(metric)) return percent(x, 1);
   return number(x, Math.abs(x) >= 100 ? 0 : Math.abs(x) < 0.02 && metric === "value" ? 4 : 3);
 }
 

@@ -49,13 +49,17 @@ charts.totals = function (totals, { c }) {
 };
 
 charts.launches = function (part, { c, width }) {
-  const rows = [
-    { name: "told from words", mean: part.share_found, low: part.low, high: part.high },
-    { name: "your 20 busiest customers", mean: part.baseline_busiest },
-    { name: "any customer, by chance", mean: part.chance },
-  ];
-  const tones = [c.accent, c.gold, c.grey];
-  return intervals(rows, { c, width, name: (r) => r.name, colour: (r, i) => tones[i], say: (x) => percent(x, 1), zero: true });
+  const ways = {
+    words: ["told from words", c.accent], words_alone: ["words alone", c.blue], busiest: ["your busiest customers", c.gold],
+    chance: ["any customer, by chance", c.grey],
+  };
+  const rows = (part.metrics || []).filter((r) => r.metric === "share_found");
+  if (!rows.length) {
+    rows.push({ model: "words", mean: part.share_found, low: part.low, high: part.high },
+      { model: "busiest", mean: part.baseline_busiest }, { model: "chance", mean: part.chance });
+  }
+  const way = (r) => ways[r.model] || [plain(r.model), c.plum];
+  return intervals(rows, { c, width, name: (r) => way(r)[0], colour: (r) => way(r)[1], say: (x) => percent(x, 1), zero: true });
 };
 
 charts.moves = function (moves, { c, width }) {

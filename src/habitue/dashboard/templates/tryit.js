@@ -1,10 +1,14 @@
-// The recommender inside the page. A product is `dim` whole numbers of one byte; what is ticked is their sum, a product's
-// score the inner product with it, and the share of one ticked product in it is the reason.
+// The recommender inside the page, as apply/tryit.py measured it. A product is `dim` whole numbers of one byte; what is
+// ticked is their sum, a product's score the inner product with it times its weight, and the ticked product with the
+// largest share in it is the reason.
+
+function bytes(base64) {
+  return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+}
 
 function tryIt(part, box) {
-  const raw = atob(part.vectors), dim = part.dim, count = part.items.length;
-  const vectors = new Int8Array(count * dim);
-  for (let i = 0; i < vectors.length; i++) vectors[i] = raw.charCodeAt(i);
+  const dim = part.dim, count = part.items.length;
+  const vectors = new Int8Array(bytes(part.vectors).buffer), weights = bytes(part.weights);
   const titles = part.items.map((item) => item.title);
   const folded = titles.map((title) => title.toLowerCase());
   const find = box.querySelector("#find"), found = box.querySelector("#found"), legend = box.querySelector("#found-legend");
@@ -26,6 +30,7 @@ function tryIt(part, box) {
     for (let item = 0, start = 0; item < count; item++, start += dim) {
       let sum = 0;
       for (let k = 0; k < dim; k++) sum += query[k] * vectors[start + k];
+      sum *= weights[item];
       if ((best.length === LIST && sum <= best[LIST - 1].score) || chosen.has(item)) continue;
       let place = best.length;
       while (place > 0 && best[place - 1].score < sum) place--;
@@ -36,7 +41,7 @@ function tryIt(part, box) {
       let most = -Infinity;
       for (const item of chosen) {
         const share = inner(item, one.item);
-        if (share > most) { most = share; one.because = item; one.share = share / one.score; }
+        if (share > most) { most = share; one.because = item; one.share = (share * weights[one.item]) / one.score; }
       }
     }
     return best.filter((one) => one.score > 0);
@@ -108,6 +113,7 @@ function tryIt(part, box) {
   }
 
   find.addEventListener("input", showFound);
+  for (let run = 0; run < 3; run++) recommend(); // so that the first time shown is not that of compiling the loop
   showFound();
   showTicked();
   showAnswer();
