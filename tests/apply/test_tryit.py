@@ -160,7 +160,9 @@ def test_what_happened_later_does_not_help_the_measure(past: Past, monkeypatch: 
 
 
 def test_too_few_products_are_refused(past: Past) -> None:
-    with pytest.raises(ModelError, match=r"40 products were sold before 2024-05-30.*nothing to press into 40 numbers a product"):
+    with pytest.raises(
+        ModelError, match=r"40 products were sold before 2024-05-30.*nothing to press into 40 numbers a product"
+    ):
         tryit.embed(past, {}, tryit.Config(dim=40))
 
 
