@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,6 @@ from habitue import prepare
 from habitue.apply import personas
 from habitue.collect import synthetic
 from habitue.core.errors import ModelError
-from habitue.core.runtime import Runtime
 from habitue.core.schemas import Events
 from habitue.model.past import Past
 
@@ -63,7 +63,8 @@ def test_names_and_sentences_say_the_taste(found: personas.Personas) -> None:
 def test_lift_is_the_share_of_lines_against_everybodys(found: personas.Personas, past: Past, shop: Events) -> None:
     assert found.products.group_by("name").len()["len"].to_list() == [5, 5, 5, 5]
     seen = shop.filter(pl.col("at") < CUT)
-    for name, item, lift, buyers in found.products.iter_rows():
+    for name, item, title, lift, buyers in found.products.iter_rows():
+        assert title == f"{synthetic.TASTES[int(item[1:]) // 10]} thing {int(item[1:])}"
         mine = seen.join(found.members.filter(pl.col("name") == name), on="user_key", how="semi")
         here, all_ = (mine["item_id"] == item).mean(), (seen["item_id"] == item).mean()
         assert lift == pytest.approx(here / all_) and lift >= 3
@@ -76,6 +77,16 @@ def test_a_product_few_of_them_bought_has_no_lift(past: Past, titles: dict[str, 
     strict = personas.find(past, titles, dataclasses.replace(CONFIG, min_buyers=19))
     assert (strict.products["buyers"] >= 19).all()
     assert personas.find(past, titles, dataclasses.replace(CONFIG, lift=1000.0)).products.height == 0
+
+
+def test_the_report_gets_plain_lists(found: personas.Personas) -> None:
+    plain = personas.to_dict(found)
+    assert json.loads(json.dumps(plain)) == plain
+    assert [card["name"] for card in plain["cards"]] == found.cards["name"].to_list()
+    assert sum(len(card["products"]) for card in plain["cards"]) == found.products.height
+    first = plain["cards"][0]
+    assert first["products"][0]["item_id"] in found.products.filter(pl.col("name") == first["name"])["item_id"]
+    assert plain["periods"] == list(found.periods) and plain["moves"] == found.moves.to_dicts()
 
 
 def test_money_is_net_and_cards_stand_by_it(found: personas.Personas, past: Past) -> None:
@@ -121,7 +132,7 @@ def test_groups_drawn_from_noise_are_called_not_stable() -> None:
 
 
 def test_the_same_seed_gives_the_same_personas(past: Past, titles: dict[str, str]) -> None:
-    one, two = (personas.find(past, titles, CONFIG, runtime=Runtime(seed=5)) for _ in range(2))
+    one, two = (personas.find(past, titles, CONFIG, seed=5) for _ in range(2))
     assert one.cards.equals(two.cards) and one.members.equals(two.members) and one.moves.equals(two.moves)
 
 

@@ -12,6 +12,7 @@ import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +25,6 @@ from sklearn.preprocessing import normalize
 from habitue.apply.wording import percent
 from habitue.core.errors import ModelError
 from habitue.core.metrics import Floats, Ints
-from habitue.core.runtime import Runtime
 from habitue.core.schemas import FEATURES, Features, check
 from habitue.model.past import PURCHASE, Past
 
@@ -74,7 +74,7 @@ class Personas:
     """The answer: what the report shows. Cards stand by money, the most first."""
 
     cards: pl.DataFrame  # name, sentence, size, share, money (net), stability, stable
-    products: pl.DataFrame  # name, item_id, lift, buyers: most lift first
+    products: pl.DataFrame  # name, item_id, title, lift, buyers: most lift first
     members: pl.DataFrame  # user_key, name
     moves: pl.DataFrame  # from, to, n; null = not yet a customer, or no purchase in the second period
     periods: tuple[str, str]
@@ -94,9 +94,7 @@ class Space:
     prior_lines: float
 
 
-def find(
-    past: Past, titles: Mapping[str, str], config: Config | None = None, *, runtime: Runtime | None = None
-) -> Personas:
+def find(past: Past, titles: Mapping[str, str], config: Config | None = None, *, seed: int = 0) -> Personas:
     """Group the known customers who have ordered, describe the groups, and count who moved between them.
 
     Reads `past.features`, purchases and words as of the cut; movement also `past.train_features` one horizon earlier
@@ -104,7 +102,7 @@ def find(
     CPU-seconds for 3,400 customers. Raises ModelError without a declared feature and with too few customers.
     """
     check(past.features, FEATURES, at="apply.personas")
-    config, runtime = config or Config(), runtime or Runtime()
+    config = config or Config()
     features = _ordered(past.features)
     if features.height < 10 * config.personas:
         raise ModelError(
@@ -117,10 +115,10 @@ def find(
     with threadpoolctl.threadpool_limits(
         1
     ):  # sums of several threads have no fixed order: the same seed, the same groups
-        space = _space(past, features, lines, config, runtime.seed)
+        space = _space(past, features, lines, config, seed)
         points = _points(space, features, lines)
-        model = KMeans(config.personas, n_init=10, random_state=runtime.seed).fit(points)
-        stability = _stability(points, model.labels_, config, runtime.seed)
+        model = KMeans(config.personas, n_init=10, random_state=seed).fit(points)
+        stability = _stability(points, model.labels_, config, seed)
     labels = model.labels_.astype(np.int64)
     words = _words(past, titles, lines, labels)
     names = _names(features, labels, words, config)
@@ -128,12 +126,25 @@ def find(
     moves, periods = _moves(past, space, model, names, features, labels)
     return Personas(
         cards=cards,
-        products=_products(past, lines, labels, names, config),
+        products=_products(past, titles, lines, labels, names, config),
         members=features.select("user_key").with_columns(name=pl.Series([names[k] for k in labels], dtype=pl.String)),
         moves=moves,
         periods=periods,
         verdict=_verdict(cards, moves, config),
     )
+
+
+def to_dict(found: Personas) -> dict[str, Any]:
+    """Return the cards with their products, the moves and the verdict as plain lists, for a report."""
+    return {
+        "cards": [
+            card | {"products": found.products.filter(pl.col("name") == card["name"]).drop("name").to_dicts()}
+            for card in found.cards.to_dicts()
+        ],
+        "moves": found.moves.to_dicts(),
+        "periods": list(found.periods),
+        "verdict": found.verdict,
+    }
 
 
 def _ordered(features: Features) -> Features:
@@ -295,29 +306,22 @@ def _cards(
     return pl.DataFrame(rows).sort("money", "name", descending=[True, False])
 
 
-def _products(past: Past, lines: sp.csr_matrix, labels: Ints, names: list[str], config: Config) -> pl.DataFrame:
+def _products(
+    past: Past, titles: Mapping[str, str], lines: sp.csr_matrix, labels: Ints, names: list[str], config: Config
+) -> pl.DataFrame:
     """Return the products whose share of the persona's lines is at least `lift` times their share of all lines."""
     every = _sum(lines) / lines.sum()
-    frames = []
+    rows = []
     for k, name in enumerate(names):
         mine = lines[labels == k]
         lift = np.divide(_sum(mine) / mine.sum(), every, out=np.zeros(len(every)), where=every > 0)
         buyers = mine.getnnz(axis=0)
-        lift[(buyers < config.min_buyers) | (lift < config.lift)] = 0
-        top = np.argsort(-lift, kind="stable")[: config.products]
-        top = top[lift[top] > 0]
-        frames.append(
-            pl.DataFrame(
-                {
-                    "name": [name] * len(top),
-                    "item_id": [past.items[i] for i in top],
-                    "lift": lift[top],
-                    "buyers": buyers[top].astype(np.int64),
-                },
-                schema={"name": pl.String, "item_id": pl.String, "lift": pl.Float64, "buyers": pl.Int64},
-            )
-        )
-    return pl.concat(frames)
+        told = np.flatnonzero((buyers >= config.min_buyers) & (lift >= config.lift))
+        for i in told[np.argsort(-lift[told], kind="stable")][: config.products]:
+            item = past.items[i]
+            rows.append((name, item, titles.get(item, item), float(lift[i]), int(buyers[i])))
+    schema = {"name": pl.String, "item_id": pl.String, "title": pl.String, "lift": pl.Float64, "buyers": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _moves(
