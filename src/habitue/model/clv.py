@@ -171,7 +171,7 @@ def orders_likelihood(parameters: Doubles, repeats: Doubles, recency: Doubles, a
 
 
 def alive(parameters: Doubles, of: Customers) -> Doubles:
-    """Return P(still a customer at `as_of` | x, t_x, T) (Fader & Hardie's note of 2008 on P(alive), eq. 1)."""
+    """Return P(still a customer at `as_of` | x, t_x, T) (Fader & Hardie's note of 2008 on P(alive))."""
     r, alpha, a, b = parameters
     x = of.repeats
     odds = a / np.where(x > 0, b + x - 1, 1.0) * ((alpha + of.age) / (alpha + of.recency)) ** (r + x)

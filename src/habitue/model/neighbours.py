@@ -1,11 +1,11 @@
 """Products bought by the same people, and products bought next: two sparse item x item tables.
 
 Neighbours: cosine between the columns of the user x item matrix, each user's row divided by the square root of its
-length so that a wholesaler does not outvote a hundred customers (Sarwar et al., WWW 2001; length normalisation of
-Deshpande & Karypis, TOIS 2004, eq. 3), raised to a power that keeps the near ones.
-Rules: how often item j was in a set d sets after item i, counted 1 / d (Ludewig & Jannach, UMUAI 2018, sec. 3.2.1),
-an item being its own successor included: that is where repeats come from. Either says less of a fading product:
-column j of both is multiplied by freshness(j) ^ trend (past.py).
+length so that a wholesaler does not outvote a hundred customers (Sarwar et al., WWW 2001; Deshpande & Karypis,
+TOIS 2004), raised to a power that keeps the near ones.
+Rules: how often item j was in a set d sets after item i, counted 1 / d (SR of Ludewig & Jannach, UMUAI 2018), an item
+being its own successor included: that is where repeats come from. Either says less of a fading product: column j of
+both is multiplied by freshness(j) ^ trend (past.py).
 """
 
 from __future__ import annotations

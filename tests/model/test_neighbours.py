@@ -1,0 +1,103 @@
+"""The two tables, against loops over dictionaries."""
+
+import collections
+import math
+
+import numpy as np
+import pytest
+
+from habitue.core.runtime import Runtime
+from habitue.core.schemas import REFUND
+from habitue.model import neighbours
+
+ITEMS = "ABCDEF"
+
+
+def sets(seed: int = 0, users: int = 9) -> list[tuple]:
+    rng = np.random.default_rng(seed)
+    made = []
+    for user in range(users):
+        for day in sorted(rng.choice(np.arange(1, 90), size=rng.integers(1, 6), replace=False).tolist(), reverse=True):
+            made.append((user, day, "".join(rng.choice(list(ITEMS[:5]), size=rng.integers(1, 4), replace=False))))
+    return [*made, (0, 2, "F", REFUND)]  # what was given back was not bought
+
+
+def by_loops(made, config) -> dict[tuple[str, str], float]:
+    """row item, column item -> score; nothing is cut off."""
+    bought = [s for s in made if len(s) == 3]
+    per_user = collections.defaultdict(lambda: collections.defaultdict(float))
+    for user, day, items in bought:
+        for item in items:
+            per_user[user][item] += 0.5 ** (day / config.half_life_days)
+    rows = {u: {i: min(w, 1.0) for i, w in of.items()} for u, of in per_user.items()}
+    rows = {u: {i: w / math.sqrt(1 + sum(of.values())) for i, w in of.items()} for u, of in rows.items()}
+    dot = {(i, j): sum(of.get(i, 0) * of.get(j, 0) for of in rows.values()) for i in ITEMS for j in ITEMS}
+    table = collections.defaultdict(float)
+    for i in ITEMS:
+        for j in ITEMS:
+            if i != j and dot[i, j]:
+                length = math.sqrt((dot[i, i] + config.shrink) * (dot[j, j] + config.shrink))
+                table[i, j] += (dot[i, j] / length) ** config.sharpen
+    follows, votes = collections.defaultdict(float), collections.defaultdict(float)
+    for user in per_user:
+        mine = [s for s in bought if s[0] == user]
+        for t, (_, day, items) in enumerate(mine):
+            for d in range(1, config.window + 1):
+                if t >= d:
+                    weight = 0.5 ** (day / config.half_life_days) / d
+                    before = mine[t - d][2]
+                    for i in before:
+                        votes[i] += weight / math.sqrt(len(before))
+                        for j in items:
+                            follows[i, j] += weight / math.sqrt(len(before))
+    for (i, j), count in follows.items():
+        table[i, j] += config.rules * count / (votes[i] + config.shrink_rules)
+    recent, ever = collections.Counter(), collections.Counter()
+    for _, day, items in bought:
+        ever.update(items)
+        recent.update(items if day <= config.window_days else "")
+    return {(i, j): w * ((recent[j] + 1) / (ever[j] + 5)) ** config.trend for (i, j), w in table.items()}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"shrink": 0.0, "shrink_rules": 0.0, "sharpen": 1.0, "window": 2, "trend": 0.0},
+        {"rules": 0.0},
+        {"rules": 50},
+    ],
+)
+def test_the_table_is_that_of_the_loops(make_past, settings):
+    config = neighbours.Config(**settings)
+    made = sets()
+    state = neighbours.fit(make_past(*made, items=ITEMS), config, runtime=Runtime())
+    expected = np.zeros((len(ITEMS), len(ITEMS)))
+    for (i, j), weight in by_loops(made, config).items():
+        expected[ITEMS.index(i), ITEMS.index(j)] = weight
+    assert expected[:5, :5].min() >= 0 and not expected[5].any()
+    np.testing.assert_allclose(state.table.toarray(), expected, rtol=2e-5, atol=1e-7)
+
+
+def test_only_the_nearest_are_kept(make_past):
+    past = make_past(*sets(), items=ITEMS)
+    every = neighbours.fit(past, neighbours.Config(rules=0), runtime=Runtime()).table.toarray()
+    kept = neighbours.fit(past, neighbours.Config(rules=0, neighbours=2, trend=0.0), runtime=Runtime()).table.toarray()
+    plain = neighbours.fit(past, neighbours.Config(rules=0, trend=0.0), runtime=Runtime()).table.toarray()
+    assert (every > 0).sum() > (kept > 0).sum() == 10
+    for row, all_of_them in zip(kept[:5], plain[:5], strict=True):
+        assert sorted(row[row > 0]) == sorted(all_of_them)[-2:]
+
+
+def test_score_by_hand(make_past):
+    past = make_past((1, 10, "A"), (1, 0, "AB"), (2, 20, "B"), (3, 1, "Z"), items="ABZ")
+    table = neighbours.sp.csr_matrix(np.array([[0, 2, 1], [4, 0, 0], [0, 0, 8]], dtype=np.float32))
+    state = neighbours.State(("A", "B", "C"), table, history_half_life_days=10)
+    # A is worth 1 (1.5, capped) and B 1 to user 1, B a quarter to user 2; Z is unknown to the state, C to the past.
+    assert neighbours.score(state, past).tolist() == [[4, 2, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_nobody_ever_bought_a_thing(make_past):
+    past = make_past((1, 1, "A", REFUND), items="AB")
+    state = neighbours.fit(past, neighbours.Config(), runtime=Runtime())
+    assert neighbours.score(state, past).tolist() == [[0, 0]]
