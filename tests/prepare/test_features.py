@@ -66,6 +66,7 @@ def test_windows_hold_their_first_moment_and_not_their_last(orders):
     assert value(orders, 10, "count", window_days=5.999) == 0
     assert value(orders, 12, "sum", "value", window_days=9) == 30
     assert value(orders, 12, "distinct", per=("item_id",), window_days=9) == 2  # a was bought before the window too
+    assert value(orders, 12, "distinct", per=("item_id",), window_days=8) == 2  # a at the first moment and again: once
     assert value(orders, 12, "distinct", per=("item_id",), window_days=1) == 0
     assert value(orders, 40, "count", window_days=5) == 0  # no event at all in the window
 

@@ -30,14 +30,15 @@ def test_a_hand_worked_horizon(lines):
         {"user_key": 2, "day": 16.0, "kind": "Product Viewed", "order_id": None, "price": 9.0},
         {"user_key": 3, "day": 10.0},  # not known before the moment
         {"user_key": 4, "day": 1.0, "kind": "Product Viewed"},
-        {"user_key": 4, "day": 12.0, "order_id": None, "price": None},  # an order without number and price
+        {"user_key": 4, "day": 12.0, "order_id": None, "price": None},  # orders without number and price
+        {"user_key": 4, "day": 13.0, "order_id": None, "price": None},
     )
     found = labels(events, as_of=day(10), horizon_days=10)
     check(found, LABELS, at="test")
     assert found.select("user_key", "churned", "orders", "value").rows() == [
         (1, False, 2, 9.5),
         (2, True, 0, -4.0),
-        (4, False, 1, 0.0),
+        (4, False, 2, 0.0),
     ]
     assert found.select("as_of", "horizon_end").unique().rows() == [(day(10), day(20))]
 

@@ -63,6 +63,24 @@ def test_a_planted_future_column_fails_the_run_by_name(shop, told):
         guard(shop, last, answers, cut=CUT)
 
 
+def test_null_itself_is_a_leak(told):
+    rows, answers = told
+    noise = pl.Series(np.random.default_rng(3).normal(size=answers.height))
+    empty_when_lost = answers.select(*KEY, reply=pl.when(~pl.col("churned")).then(noise))
+    with pytest.raises(LeakageError, match="column 'reply': alone it tells 'churned' with 1.000 of 1"):
+        check_foresight(empty_when_lost, answers)
+
+
+def test_an_upside_down_copy_is_named(told):
+    rows, answers = told
+    stays = answers.select(*KEY, stays=1.0 - pl.col("churned").cast(pl.Float64))
+    with pytest.raises(LeakageError, match="column 'stays': alone it tells 'churned' with 1.000 of 1"):
+        check_foresight(stays, answers)
+    kept = answers.filter(~pl.col("churned"))
+    with pytest.raises(LeakageError, match="column 'debt': alone it tells 'value' with 1.000 of 1"):
+        check_foresight(kept.select(*KEY, debt=-pl.col("value")), kept)
+
+
 def test_a_noisy_copy_of_the_future_is_named(told):
     rows, answers = told
     rng = np.random.default_rng(1)

@@ -94,6 +94,14 @@ def test_a_user_nothing_is_known_about(lines):
     assert (told["month"], told["weekday"]) == (1, 1)
 
 
+def test_a_window_holds_its_first_moment(lines):
+    declared = [Feature("n", "count", window_days=3), Feature("i", "distinct", per=("item_id",), window_days=3)]
+    states = replay.start(declared)
+    replay.update(declared, states, next(lines({}).iter_rows(named=True)))
+    told = [replay.values(declared, states, at=START + dt.timedelta(days=d)) for d in (1, 3, 3.001)]
+    assert told == [{"n": 1, "i": 1}, {"n": 1, "i": 1}, {"n": 0, "i": 0}]
+
+
 def test_a_window_lets_go_of_what_it_can_no_longer_hold(lines):
     declared = [Feature("n", "count", window_days=3), Feature("i", "distinct", per=("item_id",), window_days=3)]
     states = replay.start(declared)

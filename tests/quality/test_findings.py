@@ -54,6 +54,13 @@ def test_money_and_shares_of_a_hand_worked_ledger(lines):
     assert "1 (100.0 %) match an earlier purchase" in seen["cancelled"]["sentence"]
 
 
+def test_a_refund_of_part_of_a_purchase_is_covered_and_not_matched(lines):
+    seen = found(lines({"quantity": 5.0}, {"kind": "Order Refunded", "quantity": -2.0, "day": 1.0}))
+    assert "0 (0.0 %) match an earlier purchase" in seen["cancelled"]["sentence"]
+    assert "1 (100.0 %) are covered by earlier purchases" in seen["cancelled"]["sentence"]
+    assert "cancelled_uncovered" not in seen
+
+
 def test_words_and_codes(lines):
     events = lines(
         {"title": "red mug"},

@@ -72,8 +72,8 @@ def test_accuracy(lines):
     events = lines(
         {},
         {},
-        {"kind": "Order Refunded", "quantity": -2.0, "day": 1.0},
-        {"kind": "Order Refunded", "quantity": -1.0, "day": 2.0},
+        {"kind": "Order Refunded", "quantity": -2.0, "day": 1.0},  # two purchases of one unit
+        {"kind": "Order Refunded", "quantity": -3.0, "day": 2.0},
         {"price": 0.0, "day": 3.0},
         {"item_id": "10002", "title": "postage", "day": 4.0},
     )
