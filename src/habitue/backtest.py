@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import polars as pl
 
 from habitue import __version__, pipeline, prepare, quality
-from habitue.apply import launches, personas, tryit
+from habitue.apply import launches, personas, recommend, risk, spend, tryit
 from habitue.core import runtime as machine
 from habitue.core import settings
 from habitue.core.errors import ModelError, UsageError
@@ -37,6 +36,16 @@ if TYPE_CHECKING:
     from habitue.shop import Shop
 
 SIMPLE = ("popularity", "popular", "clv")  # models that only count
+NAMES = {
+    "popularity": "30-day popularity",
+    "popular": "personal repeat with decay",
+    "clv": "BG/NBD",
+    "trees": "boosted trees",
+    "ease": "EASE",
+    "behaviour": "the flagship",
+    "blend": "the blend",
+}
+MODEL = "blend"  # the answers that are acted on: late fusion of every view
 LISTED = 20  # places of each customer's list that are written out; the seal covers every score
 T = TypeVar("T")
 
@@ -46,6 +55,7 @@ class Sealed:
     """A forecast that was written down before anything later was read."""
 
     forecast: Forecast
+    named: pl.DataFrame  # apply.risk: whom to call first
     told: launches.Told | None
     groups: personas.Personas | None
     ticks: dict[str, Any] | None
@@ -83,6 +93,7 @@ def foretell(tables: Tables, *, as_of: dt.datetime, plan: Plan, runtime: Runtime
     state = pipeline.fit(past, plan, runtime=runtime)
     with stage("Asking every model about every customer"):
         forecast = pipeline.foresee(past, titles, state=state)
+    named = risk.name(forecast.answers[MODEL], forecast.past)
     absent: dict[str, str] = {}
     with stage("Products nobody has bought yet, personas"):
         told = _attempt(lambda: launches.tell(past), "launches", absent)
@@ -90,7 +101,7 @@ def foretell(tables: Tables, *, as_of: dt.datetime, plan: Plan, runtime: Runtime
         ticks = _attempt(lambda: tryit.embed(past, titles), "try_it", absent)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    model = artifact.save(folder / "model", "blend", state, {"as_of": as_of.isoformat(), "seed": runtime.seed})
+    model = artifact.save(folder / "model", MODEL, state, {"as_of": as_of.isoformat(), "seed": runtime.seed})
     told_scores = SCORES.empty() if told is None else told.scores
     pl.concat([_scores(forecast), told_scores]).write_parquet(folder / "scores.parquet")
     seal = {
@@ -102,7 +113,7 @@ def foretell(tables: Tables, *, as_of: dt.datetime, plan: Plan, runtime: Runtime
     }
     text = json.dumps(seal, indent=1, sort_keys=True, ensure_ascii=False)
     (folder / "seal.json").write_text(text, encoding="utf-8")
-    return Sealed(forecast, told, groups, ticks, absent, folder, hashlib.sha256(text.encode()).hexdigest())
+    return Sealed(forecast, named, told, groups, ticks, absent, folder, hashlib.sha256(text.encode()).hexdigest())
 
 
 def opened(
@@ -120,12 +131,19 @@ def opened(
     verdicts = _verdicts(outcome, runtime)
     with stage("Looking through the tables"):
         findings = quality.inspect(later.raw, later.items, known=later.known, refused=later.refused)
-        scores = quality.scores(later.raw, later.items, later.users)
+        scores = quality.scores(later.raw, later.items, later.users, known=later.known)
     with stage("Reasons that deleting confirms"):
         state = forecast.state
-        bought = summaries.buy(
-            forecast, outcome, verdicts["rank"], score=lambda p: blend.score(state, p), model="blend"
-        )
+        bought = summaries.buy(forecast, outcome, verdicts["rank"], score=lambda p: blend.score(state, p), model=MODEL)
+    spent = spend.judge(
+        forecast.answers[MODEL],
+        outcome.labels,
+        past,
+        plan.season,
+        users=past.histories.user_keys,
+        model=MODEL,
+        seed=runtime.seed,
+    )
     report: dict[str, Any] = {
         "meta": {
             "version": __version__,
@@ -137,8 +155,8 @@ def opened(
         },
         "headline": summaries.headline(forecast, outcome, findings, verdicts)
         | {"weeks": summaries.weeks(later.events, past.as_of, until)},
-        "lost": summaries.lost(forecast, outcome, later.events, verdicts["churn"]),
-        "spend": summaries.spend(forecast, outcome, plan.season, verdicts["value"], model="blend"),
+        "lost": summaries.lost(forecast, outcome, _called(sealed, outcome), verdicts["churn"]),
+        "spend": summaries.spending(spent, outcome, verdicts["value"]),
         "buy": bought,
         "launches": _launched(sealed, later, plan, dataset, runtime),
         "try_it": sealed.ticks or {"absent": sealed.absent["try_it"]},
@@ -147,6 +165,11 @@ def opened(
         "other_shops": {"absent": "The demo shows three: habitue demo."},
     }
     return report
+
+
+def _called(sealed: Sealed, outcome: Outcome) -> risk.Risk | None:
+    """Return what happened to those who were named; None when nobody was held more likely lost than not."""
+    return risk.outcome(sealed.named, outcome.labels) if sealed.named["named"].any() else None
 
 
 def _launched(sealed: Sealed, later: Tables, plan: Plan, dataset: str, runtime: Runtime) -> dict[str, Any]:
@@ -170,6 +193,7 @@ def _verdicts(outcome: Outcome, runtime: Runtime) -> dict[str, Verdict]:
             [one for one in outcome.measured if one.protocol.startswith(protocol)],
             metric=metric,
             simple=SIMPLE,
+            names=NAMES,
             seed=runtime.seed,
         )
         for task, (protocol, metric) in asked.items()
@@ -179,23 +203,9 @@ def _verdicts(outcome: Outcome, runtime: Runtime) -> dict[str, Verdict]:
 def _scores(forecast: Forecast) -> Scores:
     """Return SCORES: the first places of every list, and each churn and value."""
     past, frames = forecast.past, [SCORES.empty()]
-    names = np.array(past.items, dtype=object)
-    keys = past.histories.user_keys
+    now = forecast.ranks["popularity"][0]
     for model, scores in forecast.ranks.items():
-        first = np.argsort(-scores, axis=1, kind="stable")[:, :LISTED]
-        frames.append(
-            SCORES.shape(
-                pl.DataFrame(
-                    {
-                        "user_key": np.repeat(keys, first.shape[1]),
-                        "item_id": names[first.ravel()].tolist(),
-                        "score": np.take_along_axis(scores, first, axis=1).ravel().astype(float),
-                        "rank": np.tile(np.arange(1, first.shape[1] + 1), len(keys)),
-                    },
-                    schema_overrides={"item_id": pl.String},
-                ).with_columns(as_of=pl.lit(past.as_of), model=pl.lit(model), task=pl.lit("rank"))
-            )
-        )
+        frames.append(recommend.top(scores, past, model=model, n=LISTED, fallback=now, fallback_model="popularity"))
     for model, told in forecast.answers.items():
         for task in ("churn", "value"):
             answer = told.select("user_key", score=pl.col(task))

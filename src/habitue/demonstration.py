@@ -15,6 +15,7 @@ import polars as pl
 
 from habitue import backtest, collect, pipeline
 from habitue.apply import reviews, sessions, slots
+from habitue.apply.spend import Season
 from habitue.collect import bundled
 from habitue.core import runtime as machine
 from habitue.core import workspace
@@ -23,7 +24,7 @@ from habitue.core.progress import stage
 from habitue.core.runtime import Runtime
 from habitue.dashboard import page
 from habitue.dashboard.words import money
-from habitue.plan import Plan, Season
+from habitue.plan import Plan
 
 CUT = dt.datetime(2011, 9, 8, 23, tzinfo=dt.UTC)  # midnight in London
 SEASON = Season(

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -25,6 +26,7 @@ import scipy.sparse as sp
 
 from habitue import evaluate, prepare, quality
 from habitue.core import plugins
+from habitue.core.progress import steps
 from habitue.core.runtime import Runtime
 from habitue.core.schemas import EVENTS, ITEMS, REFUSED, USERS, Events, Items, Labels, Metrics, Refused, Users
 from habitue.core.workspace import Workspace
@@ -129,6 +131,12 @@ def look_back(tables: Tables, *, as_of: dt.datetime, plan: Plan, train: bool = T
     return past, dict(catalogue.drop_nulls("title").iter_rows())
 
 
+def fit(past: Past, plan: Plan, *, runtime: Runtime, folder: Path | None = None) -> blend.State:
+    """Fit every view and the blend of them; `folder` keeps checkpoints, from which an interrupted fit goes on."""
+    with steps("Training") as progress:
+        return blend.fit(past, plan.blend, runtime=runtime, folder=folder, progress=progress)
+
+
 def foresee(past: Past, titles: dict[str, str], *, state: blend.State) -> Forecast:
     """Ask every model about every known user."""
     asked = past.take(np.flatnonzero(past.known))
@@ -182,11 +190,6 @@ def judge(forecast: Forecast, later: Tables, *, plan: Plan, dataset: str, runtim
 def model_named(name: str) -> ModuleType:
     """Return the file of a model."""
     return plugins.load("model", name, contract=("Config", "ANSWERS", "fit"))
-
-
-def save_name(past: Past, data: str) -> str:
-    """Return the version an artefact of this past is kept under: its moment and a hash of the data it saw."""
-    return f"{past.as_of:%Y%m%dT%H%M%SZ}-{data[:8]}"
 
 
 def data_version(tables: Tables, plan: Plan, as_of: dt.datetime) -> str:

@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from habitue.apply.spend import Season
 from habitue.core.settings import fill, read_toml
 from habitue.core.workspace import Config as Workspace
 from habitue.encode.text import Config as Words
@@ -22,14 +23,6 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Season:
-    """A prior on the level of the forecast's season, stated before the future is opened; 1 = no season."""
-
-    factor: float = 1.0
-    source: str = "none stated"
-
-
-@dataclass(frozen=True)
 class Plan:
     """All settings of one workspace."""
 
@@ -38,7 +31,7 @@ class Plan:
     horizon_days: int = 92  # churn = no order, value = money, in this many days
     cut: dt.datetime | None = None  # the back-test's moment; None = horizon_days before the end of the data
     source: tuple[Source, ...] = ()
-    season: Season = field(default_factory=Season)
+    season: Season = Season(factor=1.0, source="none was stated")  # of the horizon's level; fixed before it is opened
     quality: Quality = field(default_factory=Quality)
     words: Words = field(default_factory=Words)
     blend: Blend = field(default_factory=Blend)

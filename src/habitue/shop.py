@@ -81,7 +81,7 @@ class Shop:
         tables = self._tables()
         with stage("Looking through the tables"):
             found = quality.inspect(tables.raw, tables.items, known=tables.known, refused=tables.refused)
-            scores = quality.scores(tables.raw, tables.items, tables.users)
+            scores = quality.scores(tables.raw, tables.items, tables.users, known=tables.known)
         refused = tables.refused.group_by("code", maintain_order=True).agg(
             rows=pl.len().cast(pl.Int64), sentence=pl.col("sentence").first()
         )
@@ -108,7 +108,7 @@ class Shop:
             runtime = machine.detect(seed=self.plan.seed)
             with stage("Looking back"):
                 past, titles = pipeline.look_back(tables, as_of=moment, plan=self.plan)
-            state = pipeline.fit(past, self.plan, runtime=runtime, checkpoints=folder.parent / f".{folder.name}")
+            state = pipeline.fit(past, self.plan, runtime=runtime, folder=folder.parent / f".{folder.name}")
             manifest = {
                 "as_of": moment.isoformat(),
                 "horizon_days": self.plan.horizon_days,

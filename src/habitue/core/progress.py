@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
@@ -53,6 +53,23 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
 
     with _bar(*Progress.get_default_columns()) as bar:
         yield from bar.track(iterable, description=description, total=total)
+
+
+@contextmanager
+def steps(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar and yield the function that moves it: advance(done, total)."""
+    if not _visible():
+        yield lambda done, total: None
+        return
+    from rich.progress import Progress
+
+    token = _shown.set(True)
+    try:
+        with _bar(*Progress.get_default_columns()) as bar:
+            task = bar.add_task(description, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    finally:
+        _shown.reset(token)
 
 
 def _bar(*columns: str | ProgressColumn) -> Progress:

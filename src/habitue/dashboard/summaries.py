@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 
 from habitue import explain
+from habitue.apply import risk, spend
 from habitue.apply.launches import Launches
-from habitue.core.schemas import PURCHASE, Events, Findings, Metrics, Quality
+from habitue.core.schemas import Events, Findings, Metrics, Quality
 from habitue.evaluate.paired import Verdict
-from habitue.evaluate.tasks import calibration, deciles, gains
+from habitue.evaluate.tasks import calibration, gains
 from habitue.model.past import Past
 from habitue.pipeline import Forecast, Outcome
-from habitue.plan import Season
 
 SHOWN = ("model", "slice", "metric", "mean", "low", "high", "n", "cpu_s")
 PAIRED = ("model", "against", "slice", "metric", "mean", "low", "high")
@@ -40,64 +40,49 @@ def metrics(table: Metrics, *, protocol: str, only: Sequence[str]) -> list[dict[
     return rows.select(SHOWN).to_dicts()
 
 
-def lost(forecast: Forecast, outcome: Outcome, events: Events, verdict: Verdict) -> dict[str, Any]:
+def lost(forecast: Forecast, outcome: Outcome, named: risk.Risk | None, verdict: Verdict) -> dict[str, Any]:
     """Section 2: the gains curve on the truth, and ten customers with money at stake."""
     keys, labels = forecast.past.histories.user_keys, outcome.labels
-    best, told = "blend", forecast.answers["blend"]
-    seen = events.filter(pl.col("at") < forecast.past.as_of)
-    so_far = seen.group_by("user_key").agg(
-        orders=pl.col("order_id").filter(pl.col("kind") == PURCHASE).n_unique().cast(pl.Int64),
-        last=pl.col("at").filter(pl.col("kind") == PURCHASE).max(),
-        spent=pl.col("value").sum(),
-    )
-    stake = told.join(so_far, on="user_key").join(
-        labels.drop("as_of", "orders").rename({"value": "actual"}), on="user_key"
-    )
-    # What is at stake is the risk times what the customer was worth so far, over the months we know.
-    stake = stake.with_columns(stake=pl.col("churn") * pl.col("spent")).sort(
-        "stake", "user_key", descending=[True, False]
-    )
-    bins = {name: calibration(answer, labels, keys, model=name) for name, answer in forecast.answers.items()}
+    rows = [] if named is None else named.customers.to_dicts()
     return {
         "metrics": metrics(outcome.metrics, protocol="churn", only=("auc", "ap", "log_loss", "brier", "lift@10%")),
         "gains": [
             {"model": name, "points": [list(point) for point in gains(answer, labels, keys, model=name)]}
             for name, answer in forecast.answers.items()
         ],
-        "calibration": [{"model": best, "bins": bins[best].to_dicts()}],
+        "calibration": [
+            {"model": name, "bins": calibration(answer, labels, keys, model=name).to_dicts()}
+            for name, answer in forecast.answers.items()
+        ],
         "customers": [
             {
                 "customer": pseudonym(row["user_key"]),
-                "risk": row["churn"],
+                "risk": row["risk"],
                 "stake": row["stake"],
-                "last_order": row["last"].isoformat() if row["last"] else forecast.past.as_of.isoformat(),
+                "last_order": row["last_order"].isoformat(),
                 "orders": row["orders"],
-                "happened": {"came_back": not row["churned"], "money": row["actual"]},
+                "happened": {"came_back": row["came_back"], "money": row["money"]},
             }
-            for row in stake.drop_nulls("last").head(10).to_dicts()
+            for row in rows
         ],
-        "verdict": verdict.sentence,
+        "verdict": verdict.sentence if named is None else f"{verdict.sentence} {named.verdict}",
     }
 
 
-def spend(forecast: Forecast, outcome: Outcome, season: Season, verdict: Verdict, *, model: str) -> dict[str, Any]:
+def spending(told: spend.Spend, outcome: Outcome, verdict: Verdict) -> dict[str, Any]:
     """Section 3: deciles forecast against actual, the bias named, the season-adjusted one beside it."""
-    keys, told, labels = forecast.past.histories.user_keys, forecast.answers[model], outcome.labels
-    total, actual = float(told["value"].sum()), float(labels["value"].sum())
-    rows = deciles(told, labels, keys, model=model, factor=season.factor)
     return {
         "metrics": metrics(outcome.metrics, protocol="value", only=("mae", "spearman", "bias", "bias_adjusted")),
-        "deciles": rows.to_dicts(),
+        "deciles": told.deciles.to_dicts(),
         "totals": {
-            "forecast": total,
-            "adjusted": total * season.factor,
-            "actual": actual,
-            "bias": total / actual - 1,
-            "bias_adjusted": total * season.factor / actual - 1,
+            "forecast": told.forecast,
+            "adjusted": told.adjusted,
+            "actual": told.actual,
+            "bias": told.bias.mean,
+            "bias_adjusted": told.bias_adjusted.mean,
         },
-        "season": {"factor": season.factor, "source": season.source},
-        "model": model,
-        "verdict": verdict.sentence,
+        "season": {"factor": told.season.factor, "source": told.season.source},
+        "verdict": f"{told.verdict} {verdict.sentence}",
     }
 
 
@@ -215,7 +200,8 @@ def headline(
 ) -> dict[str, Any]:
     """Section 1: three sentences, and money found, foretold and missed.
 
-    Found: the largest sum quality found under one heading. Foretold: per customer the smaller of forecast and actual.
+    Found: sales that name no customer, or the largest sum quality found where all do. Foretold: per customer the
+    smaller of forecast and actual.
     Missed: what customers spent beyond their forecast; foretold + missed = all they spent.
     """
     model = "blend"
@@ -229,7 +215,7 @@ def headline(
     lost_first = not (rank.best in ("behaviour", "blend") and rank.clear)
     fifth = told.sort("churn", "user_key", descending=[True, False]).head(told.height // 5)
     named, gone = int(fifth["churned"].sum()), int(told["churned"].sum())
-    largest = findings.sort(pl.col("money").abs(), descending=True).row(0, named=True)
+    found = _found(findings)
     return {
         "sentences": [
             f"What they will buy: {rank.sentence}",
@@ -239,14 +225,20 @@ def headline(
             f"What they will spend: {foretold / max(spent, 1):.0%} of the money was foretold customer by customer, "
             "the rest was missed.",
         ],
-        "money": {"found": abs(largest["money"]), "foretold": foretold, "missed": spent - foretold},
+        "money": {"found": abs(found["money"]), "foretold": foretold, "missed": spent - foretold},
         "money_words": {
-            "found": largest["sentence"],
+            "found": found["sentence"],
             "foretold": "what customers spent, up to what was forecast for each",
             "missed": "what customers spent beyond their forecast",
         },
         "flagship_lost": lost_first,
     }
+
+
+def _found(findings: Findings) -> dict[str, Any]:
+    nameless = findings.filter(pl.col("code") == "no_customer")
+    rows = nameless if nameless.height else findings.sort(pl.col("money").abs(), descending=True)
+    return rows.row(0, named=True) if rows.height else {"money": 0.0, "sentence": "Nothing was found."}
 
 
 def _typical(outcome: Outcome, past: Past, count: int) -> list[int]:
