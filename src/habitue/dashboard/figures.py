@@ -40,7 +40,8 @@ def reach(points: Sequence[Sequence[float]], share: float) -> float:
 
 
 def pivot(metrics: Iterable[Row]) -> list[dict[str, Any]]:
-    """Arrange METRICS rows as one table per slice: [{slice, metrics: [...], rows: [{model, cells, cpu_s}]}].
+    """Arrange METRICS rows as one table per slice: [{slice, metrics: [...], costs, rows: [{model, cells,
+    cpu_s}]}].
 
     Slices, metrics and models stand in the order of their first row; a cell that was not measured is None.
     """
@@ -58,7 +59,8 @@ def pivot(metrics: Iterable[Row]) -> list[dict[str, Any]]:
             }
             for model in dict.fromkeys(r["model"] for r in part)
         ]
-        tables.append({"slice": slice, "metrics": names, "rows": rows})
+        costs = any(row["cpu_s"] is not None for row in rows)
+        tables.append({"slice": slice, "metrics": names, "rows": rows, "costs": costs})
     return tables
 
 

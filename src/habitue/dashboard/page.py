@@ -47,7 +47,7 @@ SECTIONS = (
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """Return the page of a report dict (its keys: docs/report.md) as HTML; about 1.3 MB, of which 1.1 is the charts.
+    """Return the page of a report dict as HTML; about 1.2 MB beside the report, most of it the charts.
 
     A section that is missing, None or {"absent": "why"} says so in its place; `meta` and `headline` may not be.
     Raises SchemaError naming what is missing or cannot be written as JSON.
@@ -55,28 +55,24 @@ def render(report: Mapping[str, Any]) -> str:
     for key in ("meta", "headline"):
         if not report.get(key):
             raise _broken(f"the report holds nothing under '{key}'")
-    data = _json({"report": report, "words": words.for_scripts(report["meta"]["currency"])})
-    script, charts = _script(), _vendored()
-    style = (HERE / "templates" / "page.css").read_text(encoding="utf-8")
     try:
-        return (
-            _environment(report["meta"])
-            .get_template("page.html.j2")
-            .render(
-                report=report,
-                sections=SECTIONS,
-                absent={s.key: _absent(report, s.key) for s in SECTIONS},
-                policy=_policy(scripts=(charts, script), styles=(style,)),
-                style=Markup(style),
-                charts=Markup(charts),
-                script=Markup(script),
-                data=Markup(data),
-            )
+        data = _json({"report": report, "words": words.for_scripts(report["meta"]["currency"])})
+        script, charts, style = _script(), _read("vendor/echarts.min.js"), _read("templates/page.css")
+        page = _environment(report["meta"]).get_template("page.html.j2")
+        return page.render(
+            report=report,
+            sections=SECTIONS,
+            absent={s.key: _absent(report, s.key) for s in SECTIONS},
+            policy=_policy(scripts=(charts, script), styles=(style,)),
+            style=Markup(style),
+            charts=Markup(charts),
+            script=Markup(script),
+            data=Markup(data),
         )
     except jinja2.UndefinedError as error:
         raise _broken(f"a value the page draws is missing ({error.message})") from error
     except KeyError as error:
-        raise _broken(f"a value the page draws is missing ({error.args[0]!r})") from error
+        raise _broken(f"a value the page draws is missing ('{error.args[0]}')") from error
 
 
 def write(report: Mapping[str, Any], folder: Path, *, name: str = "demo") -> Path:
@@ -108,6 +104,7 @@ def _environment(meta: Mapping[str, Any]) -> jinja2.Environment:
         "duration": words.duration,
         "plain": words.plain,
         "slice": words.slice_name,
+        "model": words.model_name,
         "glue": words.glue,
         "measure": words.measure,
         "score": lambda value, metric: words.score(value, metric, currency),
@@ -134,12 +131,12 @@ def _json(data: Mapping[str, Any]) -> str:
 
 
 def _script() -> str:
-    parts = [(HERE / "templates" / name).read_text(encoding="utf-8") for name in SCRIPTS]
-    return '(function () {\n"use strict";\n' + "\n".join(parts) + "})();\n"
+    parts = "\n".join(_read(f"templates/{name}") for name in SCRIPTS)
+    return f'(function () {{\n"use strict";\n{parts}}})();\n'
 
 
-def _vendored() -> str:
-    return (HERE / "vendor" / "echarts.min.js").read_text(encoding="utf-8")
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
 
 
 def _policy(*, scripts: tuple[str, ...], styles: tuple[str, ...]) -> str:

@@ -96,6 +96,19 @@ MODELS = {
     "blend": "the flagship and the simple models, weighed",
 }
 
+LABELS = {  # models of section 9, whose names are no files of model/
+    "words": "words",
+    "product_share": "the product's own record",
+    "trees_without_page_values": "trees, without PageValues",
+    "logistic_without_page_values": "logistic, without PageValues",
+    "ips": "IPS",
+    "snips": "SNIPS",
+    "dm": "DM",
+    "dr": "DR",
+    "own_log": "its own log: the truth",
+    "random": "random products",
+}
+
 MONEY = ("mae", "mae_adjusted", "rmse")  # measures in the shop's currency
 SHARES = ("bias", "bias_adjusted", "share_found")  # measures said in per cent
 SLICES = {"all": "any product", "repeat": "bought before", "first_time": "new to the customer"}
@@ -168,6 +181,11 @@ def plain(code: str) -> str:
     return code.replace("_", " ")
 
 
+def model_name(model: str) -> str:
+    """'own_log' -> 'its own log: the truth'."""
+    return LABELS.get(model, plain(model))
+
+
 def slice_name(slice: str) -> str:
     """'repeat' -> 'bought before'."""
     return SLICES.get(slice, plain(slice))
@@ -183,6 +201,7 @@ def for_scripts(currency: str) -> dict[str, Any]:
     return {
         "sign": sign(currency),
         "slices": SLICES,
+        "labels": LABELS,
         "measures": {name: {"name": m.name, "better": m.better} for name, m in MEASURES.items()},
         "money": MONEY,
         "shares": SHARES,

@@ -3,49 +3,60 @@
 
 const charts = {};
 
+// A week that was partly seen and partly opened is two rows: one bar of two colours.
 charts.weeks = function (rows, { c, width }) {
-  const first = rows.findIndex((r) => r.opened);
+  const weeks = [...new Set(rows.map((r) => r.week))];
+  const sums = (opened) => weeks.map((week) => rows.filter((r) => r.week === week && r.opened === opened).reduce((sum, r) => sum + r.money, 0));
+  const first = rows.find((r) => r.opened);
+  const series = (name, opened, style) => ({ name, type: "bar", stack: "money", barCategoryGap: "22%", data: sums(opened), itemStyle: style });
+  const line = {
+    symbol: "none", silent: true, lineStyle: { color: c.ink, type: "solid", width: 1.5 },
+    label: { formatter: "sealed", color: c.ink, fontWeight: 600, position: "end" }, data: first ? [{ xAxis: first.week }] : [],
+  };
   return frame(c, {
     grid: { left: 52, right: 8, top: 30, bottom: 26 },
     tooltip: {
       trigger: "axis", axisPointer: { type: "shadow" },
-      formatter: ([p]) => tip("Week of " + day(rows[p.dataIndex].week), [[rows[p.dataIndex].opened ? "opened" : "seen", money(rows[p.dataIndex].money)]]),
+      formatter: (points) => tip("Week of " + day(weeks[points[0].dataIndex]), points.filter((p) => p.value).map((p) => [p.seriesName, money(p.value)])),
     },
     xAxis: axis(c, {
-      type: "category", data: rows.map((r) => r.week),
+      type: "category", data: weeks,
       axisLabel: { interval: (i) => i % (width < 520 ? 13 : 8) === 0, formatter: (week) => day(week).replace(/^\d+ /, "") },
     }),
     yAxis: axis(c, { type: "value", splitNumber: 3, splitLine: grid(c), axisLine: { show: false }, axisLabel: { formatter: shortMoney } }),
-    series: [{
-      type: "bar", barCategoryGap: "22%",
-      data: rows.map((r) => ({ value: r.money, itemStyle: { color: r.opened ? c.accent : c.grey, opacity: r.opened ? 1 : 0.55, borderRadius: [2, 2, 0, 0] } })),
-      markLine: first < 0 ? undefined : {
-        symbol: "none", silent: true, lineStyle: { color: c.ink, type: "solid", width: 1.5 },
-        label: { formatter: "sealed", color: c.ink, fontWeight: 600, position: "end" },
-        data: [{ xAxis: rows[first].week }],
-      },
-    }],
+    series: [series("seen", false, { color: c.grey, opacity: 0.6 }), { ...series("opened", true, { color: c.accent }), markLine: line }],
   });
 };
 
 charts.gains = function (curves, { c }) {
+  return risen(curves, c, { called: "customers called, riskiest first", reached: "of the lost reached", tip: (x) => "Calling " + x + " of customers reaches" });
+};
+
+charts.visits = function (rows, { c }) {
+  const curves = [...new Set(rows.map((r) => r.model))].map((model) => ({
+    model, points: rows.filter((r) => r.model === model).map((r) => [r.share_of_visits, r.share_of_purchases]),
+  }));
+  return risen(curves, c, { called: "visits looked at, surest first", reached: "of the purchases", tip: (x) => "The surest " + x + " of visits hold" });
+};
+
+// Curves from (0, 0) to (1, 1): how much is reached by how many, best first.
+function risen(curves, c, said) {
   const line = (curve, i) => ({
-    name: curve.model, type: "line", showSymbol: false, data: curve.points, color: colourOf(curve.model, c, i),
-    lineStyle: { width: curve.model === "behaviour" ? 3 : 2 }, emphasis: { focus: "series" }, triggerLineEvent: true,
+    name: modelName(curve.model), type: "line", showSymbol: false, data: curve.points, color: colourOf(curve.model, c, i),
+    lineStyle: { width: curve.model === "behaviour" ? 3 : 2 }, emphasis: { focus: "series" },
   });
   return frame(c, {
-    legend: legend(c, curves.map((curve) => curve.model)),
+    legend: legend(c, curves.map((curve) => modelName(curve.model))),
     grid: { left: 52, right: 14, top: 46, bottom: 48 },
     tooltip: {
       trigger: "axis",
-      formatter: (points) => tip("Calling " + percent(points[0].value[0]) + " of customers reaches",
-        points.filter((p) => p.seriesName !== "guessing").map((p) => [p.seriesName, percent(p.value[1]) + " of the lost"])),
+      formatter: (points) => tip(said.tip(percent(points[0].value[0])), points.filter((p) => p.seriesName !== "guessing").map((p) => [p.seriesName, percent(p.value[1])])),
     },
-    xAxis: axis(c, { type: "value", min: 0, max: 1, name: "customers called, riskiest first", nameGap: 30, axisLabel: { formatter: (x) => percent(x) } }),
-    yAxis: axis(c, { type: "value", min: 0, max: 1, name: "of the lost reached", nameGap: 42, splitLine: grid(c), axisLabel: { formatter: (x) => percent(x) } }),
+    xAxis: axis(c, { type: "value", min: 0, max: 1, name: said.called, nameGap: 30, axisLabel: { formatter: (x) => percent(x) } }),
+    yAxis: axis(c, { type: "value", min: 0, max: 1, name: said.reached, nameGap: 42, splitLine: grid(c), axisLabel: { formatter: (x) => percent(x) } }),
     series: [...curves.map(line), diagonal(c, "guessing")],
   });
-};
+}
 
 charts.calibration = function (curves, { c }) {
   const largest = Math.max(...curves.flatMap((curve) => curve.bins.map((b) => b.n)));
@@ -81,14 +92,14 @@ charts.forest = function (rows, { c, width, metric, slice }) {
   const chosen = rows.filter((r) => r.metric === metric && (!slice || r.slice === slice));
   chosen.sort((a, b) => order(a) - order(b));
   const slices = new Set(chosen.map((r) => r.slice));
-  const name = (r) => (slices.size > 1 ? r.model + ", " + sliceName(r.slice) : r.model);
+  const name = (r) => (slices.size > 1 ? modelName(r.model) + ", " + sliceName(r.slice) : modelName(r.model));
   return intervals(chosen, { c, width, name, colour: (r) => colourOf(r.model, c), say: (x) => score(x, metric) });
 };
 
 charts.paired = function (rows, { c, width, metric, slice }) {
   const chosen = rows.filter((r) => r.metric === metric && r.slice === slice).sort((a, b) => b.mean - a.mean);
   const colour = (r) => (r.low > 0 ? c.accent : r.high < 0 ? c.rust : c.soft);
-  return intervals(chosen, { c, width, name: (r) => r.model, colour, say: (x) => (x > 0 ? "+" : "") + number(x, 3), zero: true });
+  return intervals(chosen, { c, width, name: (r) => modelName(r.model), colour, say: (x) => (x > 0 ? "+" : "") + number(x, 3), zero: true });
 };
 
 // A forest plot: a point and its interval per row, the value and n at the right. On a narrow chart the name stands above
@@ -138,7 +149,7 @@ function intervals(rows, { c, width, name, colour, say, zero = false }) {
     series: [{
       type: "custom", renderItem: draw, clip: false, encode: { x: [1, 2, 3], y: 0 },
       data: rows.map((r, i) => [i, r.low ?? r.mean, r.mean, r.high ?? r.mean]),
-      markLine: zero ? { symbol: "none", silent: true, label: { show: false }, lineStyle: { color: c.ink, type: "solid" }, data: [{ xAxis: 0 }] } : undefined,
+      markLine: zero ? { symbol: "none", silent: true, label: { show: false }, lineStyle: { color: c.ink, type: "solid" }, z: 1, data: [{ xAxis: 0 }] } : undefined,
     }],
   });
 }

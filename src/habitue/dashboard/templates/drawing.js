@@ -37,6 +37,10 @@ function plain(code) {
   return String(code).replaceAll("_", " ");
 }
 
+function modelName(model) {
+  return words.labels[model] || plain(model);
+}
+
 function sliceName(slice) {
   return words.slices[slice] || plain(slice);
 }
@@ -56,13 +60,13 @@ function colours() {
 }
 
 const OWN_COLOUR = {
-  behaviour: "accent", blend: "rust", ease: "blue", trees: "gold", clv: "plum", repeat: "gold", neighbours: "plum",
-  popular: "grey", recency: "grey",
+  behaviour: "accent", blend: "rust", ease: "blue", trees: "gold", clv: "plum", popular: "gold", neighbours: "plum",
+  popularity: "grey", own_log: "accent", random: "grey", product_share: "grey",
 };
 
 // A model keeps its colour in every chart; one the page has no colour for takes the next of the palette.
 function colourOf(model, c, index = 0) {
-  const rest = ["blue", "gold", "plum", "rust"];
+  const rest = ["blue", "plum", "rust", "gold"];
   return c[OWN_COLOUR[model.split(",")[0]] || rest[index % rest.length]];
 }
 

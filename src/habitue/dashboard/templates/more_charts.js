@@ -64,13 +64,13 @@ charts.launches = function (part, { c, width }) {
 
 charts.moves = function (moves, { c, width }) {
   const node = (side, name) => side + ":" + (name ?? "");
-  const said = (id) => id.slice(2) || (id.startsWith("0") ? "not yet a customer" : "no longer buying");
+  const said = (id) => id.slice(2) || (id.startsWith("0") ? "not yet a customer" : "bought nothing");
   const order = (report.personas.cards || []).map((card) => card.name);
   const palette = [c.accent, c.gold, c.blue, c.rust, c.plum, c.grey];
   const tone = (name) => palette[Math.max(0, order.indexOf(name)) % palette.length];
   const names = (side, key) => [...new Set(moves.map((m) => m[key]))]
     .sort((a, b) => (order.indexOf(a) + 99) % 99 - (order.indexOf(b) + 99) % 99)
-    .map((name) => ({ name: node(side, name), itemStyle: { color: order.includes(name) ? tone(name) : c.line }, label: { position: side ? "left" : "right" } }));
+    .map((name) => ({ name: node(side, name), itemStyle: { color: order.includes(name) ? tone(name) : c.soft }, label: { position: side ? "left" : "right" } }));
   return frame(c, {
     tooltip: {
       trigger: "item",
@@ -81,7 +81,7 @@ charts.moves = function (moves, { c, width }) {
       type: "sankey", left: 2, right: 2, top: 8, bottom: 8, nodeWidth: 10, nodeGap: width < 520 ? 12 : 14, draggable: false, layoutIterations: 0,
       emphasis: { focus: "adjacency" },
       label: { color: c.ink, fontSize: width < 520 ? 11.5 : 13, formatter: (p) => said(p.name), textBorderColor: c.surface, textBorderWidth: 3 },
-      lineStyle: { color: "source", opacity: 0.3, curveness: 0.5 },
+      lineStyle: { color: "source", opacity: 0.28, curveness: 0.5 },
       data: [...names(0, "from"), ...names(1, "to")],
       links: moves.filter((m) => m.n > 0).map((m) => ({ source: node(0, m.from), target: node(1, m.to), value: m.n })),
     }],
@@ -95,7 +95,7 @@ charts.findings = function (rows, { c, width }) {
   const negative = sorted.some((r) => r.money < 0);
   return frame(c, {
     height: sorted.length * 38 + 40,
-    grid: { left: labels, right: width < 520 ? 24 : 120, top: 4, bottom: 32 },
+    grid: { left: labels, right: width < 520 ? 24 : 150, top: 4, bottom: 32 },
     tooltip: { trigger: "item", formatter: (p) => tip(plain(sorted[p.dataIndex].code), [["money", money(p.value)], ["of net money", percent(sorted[p.dataIndex].share, 1)], ["rows", number(sorted[p.dataIndex].rows)]]) },
     xAxis: axis(c, { type: "value", splitNumber: width < 520 ? 2 : 4, splitLine: grid(c), axisLabel: { formatter: shortMoney, hideOverlap: true } }),
     yAxis: axis(c, { type: "category", inverse: true, data: sorted.map((r) => plain(r.code)), axisLine: { show: false }, axisLabel: { color: c.ink, fontSize: 13, width: labels - 8, overflow: "break", lineHeight: 15 } }),
@@ -121,5 +121,18 @@ charts.deciding = function (rows, { c }) {
       data: sorted.map((r) => ({ value: r.weight, itemStyle: { color: r.weight < 0 ? c.rust : c.accent, borderRadius: 3 },
         label: { show: true, position: r.weight < 0 ? "right" : "left", color: c.ink, fontSize: 12.5, formatter: r.word.replaceAll("{", "(") } })),
     }],
+  });
+};
+
+charts.importance = function (rows, { c, width }) {
+  const sorted = [...rows].sort((a, b) => b.share - a.share).slice(0, 8);
+  const labels = Math.min(width * 0.45, 170);
+  return frame(c, {
+    height: sorted.length * 30 + 36,
+    grid: { left: labels, right: 52, top: 4, bottom: 28 },
+    tooltip: { trigger: "item", formatter: (p) => tip(sorted[p.dataIndex].column, [["share of the gain", percent(p.value, 1)]]) },
+    xAxis: axis(c, { type: "value", splitNumber: 3, splitLine: grid(c), axisLabel: { formatter: (x) => percent(x), hideOverlap: true } }),
+    yAxis: axis(c, { type: "category", inverse: true, data: sorted.map((r) => r.column), axisLine: { show: false }, axisLabel: { color: c.ink, fontSize: 12.5, width: labels - 8, overflow: "truncate" } }),
+    series: [{ type: "bar", barWidth: 14, color: c.blue, data: sorted.map((r) => r.share), itemStyle: { borderRadius: 3 }, label: { show: true, position: "right", color: c.soft, fontSize: 12, formatter: (p) => percent(p.value) } }],
   });
 };
