@@ -159,7 +159,7 @@ def _booster(x: Floats, bought: Bools, config: Config, runtime: Runtime) -> lgb.
         "bagging_fraction": config.rows,
         "bagging_freq": 1,
         "seed": runtime.seed,
-        "num_threads": runtime.threads,
+        "num_threads": 1,  # on so few rows a second thread mostly waits, and on a busy machine it spins: 6 s became 60
         "deterministic": True,
         "force_row_wise": True,
         "verbosity": -1,
