@@ -54,7 +54,7 @@ def test_the_time_zone_is_required(tmp_path):
             r"rules and a column for the kind.*Two answers.*Keep the column or the rules",
         ),
         ({"kind": Kind(rules=(Rule("order", "C", "x"),))}, r"looks at 'order', which no text.*never fit.*'order_id'"),
-        ({"kind": Kind(rules=(Rule("at", "C", "x"),))}, r"looks at 'at', which no text column"),
+        ({"kind": Kind(rules=(Rule("at", "C", "x"),))}, r"looks at 'at', which no text.*Known: item_id, order_id\."),
         ({"delimiter": ";;"}, r"delimiter: ';;' is no delimiter.*told apart.*Write one"),
         ({"delimiter": '"'}, r"is no delimiter"),
         ({"currency": "pounds"}, r"currency: 'pounds' is no currency code.*added up.*GBP"),

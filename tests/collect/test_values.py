@@ -17,7 +17,8 @@ def utc(*moment: int) -> dt.datetime:
     ("raw", "read"),
     [
         (pl.Series([17850, None], dtype=pl.Int32), ["17850", None]),
-        (pl.Series([17850.0, None, 1.5]), ["17850", None, "1.5"]),
+        (pl.Series([17850.0, None, 1.5, -0.0]), ["17850", None, "1.5", "0"]),
+        (pl.Series([1e300, float("inf")]), ["1e+300", "inf"]),
         (pl.Series([" a ", "", "  ", None]), [" a ", None, None, None]),
         (pl.Series(["x"], dtype=pl.Categorical), ["x"]),
         (pl.Series([None], dtype=pl.Null), [None]),
@@ -45,6 +46,10 @@ def test_numbers(raw, read, bad):
     assert value.dtype == pl.Float64
     assert value.to_list() == read
     assert wrong.arg_true().to_list() == bad
+
+
+def test_numbers_end_where_a_double_loses_the_last_cent():
+    assert MONEY_LIMIT == 90_071_992_547_409.92
 
 
 def test_minus_zero_is_zero():
@@ -88,6 +93,7 @@ def test_offsets_and_local_times_in_one_column():
         ("1.7.2011", "%d.%m.%Y", utc(2011, 6, 30, 23)),
         ("2011-07-01 10:00 +0200", "%Y-%m-%d %H:%M %z", utc(2011, 7, 1, 8)),
         ("2011-07-01", "%m/%d/%Y", None),
+        ("2011-07-01 10:00", "%Y-%m-%d %H:%M %z", None),
         ("2011-07-01", "%nonsense", None),
     ],
 )

@@ -84,3 +84,27 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     with pytest.raises(LakeError, match=r"the folder cannot be written.*can still be read"):
         with exclusive(tmp_path / "file" / ".lock", wait_s=1):
             pass
+
+
+def test_the_next_thread_gets_it_once_it_is_free(tmp_path):
+    got = []
+
+    def take():
+        with exclusive(tmp_path / ".lock", wait_s=1) as held:
+            got.append(held)
+
+    with exclusive(tmp_path / ".lock", wait_s=1), exclusive(tmp_path / ".lock", wait_s=1):
+        pass
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    assert got == [True]
+
+
+def test_the_folder_is_made_and_an_older_name_is_overwritten(tmp_path):
+    path = tmp_path / "a" / "b" / ".lock"
+    with exclusive(path, wait_s=1):
+        pass
+    path.write_text("99999999999999")
+    with exclusive(path, wait_s=1):
+        assert path.read_text() == str(os.getpid())

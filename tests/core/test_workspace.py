@@ -44,9 +44,10 @@ def test_init_makes_the_layout_and_opens_it(tmp_path):
 
 
 def test_files_that_are_there_stay(tmp_path):
-    (tmp_path / "orders.csv").write_text("x")
-    init(tmp_path)
-    assert (tmp_path / "orders.csv").read_text() == "x"
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "mine.html").write_text("x")
+    init(tmp_path, buckets=1)
+    assert (tmp_path / "reports" / "mine.html").read_text() == "x"
 
 
 def test_a_workspace_is_not_made_twice(tmp_path):
@@ -89,7 +90,14 @@ def test_an_unknown_setting(tmp_path):
 def test_a_plan_without_the_section_has_the_defaults(tmp_path):
     (tmp_path / PLAN).write_text("seed = 1\n")
     opened = open_workspace(tmp_path)
-    assert (opened.lake.buckets, opened.currency) == (Config().buckets, Config().currency)
+    assert (opened.lake.buckets, opened.currency) == (8, "EUR") == (Config().buckets, Config().currency)
+    assert init(tmp_path / "another").lake.buckets == 8
+
+
+def test_settings_that_cannot_be_are_refused_when_opened(tmp_path):
+    (tmp_path / PLAN).write_text("[workspace]\nbuckets = 0\n")
+    with pytest.raises(SettingsError, match="0 buckets"):
+        open_workspace(tmp_path)
 
 
 @pytest.mark.parametrize("buckets", [0, -1])

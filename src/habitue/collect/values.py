@@ -13,9 +13,8 @@ _NAIVE_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
 def words(raw: pl.Series) -> pl.Series:
     """Read ids and names as text, as they stand: whole numbers without a decimal point, blanks alone as null."""
     if raw.dtype.is_float():
-        whole = raw.is_finite() & (raw == raw.floor()) & (raw.abs() < 2**53)
-        number = raw.set(~whole.fill_null(False), None).cast(pl.Int64).cast(pl.String)
-        raw = number.zip_with(whole.fill_null(False), raw.cast(pl.String))
+        whole = (raw.is_finite() & (raw == raw.floor()) & (raw.abs() < 2**53)).fill_null(False)
+        raw = raw.set(~whole, None).cast(pl.Int64).cast(pl.String).zip_with(whole, raw.cast(pl.String))
     text = raw.cast(pl.String)
     return text.set(text.str.strip_chars() == "", None)
 
@@ -51,8 +50,6 @@ def moments(raw: pl.Series, *, zone: str, time_format: str | None) -> pl.Series:
     if time_format is not None:
         if "%z" in time_format or "%:z" in time_format:
             return text.str.to_datetime(time_format, time_unit="us", strict=False).dt.convert_time_zone("UTC")
-        if not any(code in time_format for code in ("%H", "%I", "%T", "%R", "%s")):
-            return _utc(text.str.to_date(time_format, strict=False).cast(pl.Datetime("us")), zone)
         return _utc(text.str.to_datetime(time_format, time_unit="us", strict=False), zone)
     iso = text.str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T")
     local = pl.Series(raw.name, [None] * len(raw), dtype=pl.Datetime("us"))

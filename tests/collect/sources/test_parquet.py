@@ -17,6 +17,11 @@ def test_columns_keep_their_types(path):
     assert read(path, ["b", "a"]).equals(FRAME.select("b", "a"))
 
 
+def test_a_missing_column_suggests_the_closest(path):
+    with pytest.raises(InputError, match=r"a\.parquet: there is no column 'B'.*Known: a, b"):
+        read(path, ["B"])
+
+
 def test_the_name_of_the_file_does_not_matter(path):
     renamed = path.rename(path.with_suffix(".csv"))
     assert read(renamed, ["a"]).equals(FRAME.select("a"))
