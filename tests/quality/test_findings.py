@@ -48,8 +48,8 @@ def test_money_and_shares_of_a_hand_worked_ledger(lines):
     assert numbers["negative_quantity"] == (1, 1, 0.0)
     assert numbers["no_title"] == (1, 1, 0.0)
     assert seen["no_customer"]["share"] == pytest.approx(10 / net)
-    assert seen["no_customer"]["sentence"] == "1 rows name no customer: 10.00, 40.0 % of the net money."
-    assert seen["exact_repeat"]["sentence"] == "1 rows repeat an earlier row exactly: 20.00."
+    assert seen["no_customer"]["sentence"] == "1 rows name no customer: EUR 10.00, 40.0 % of the net money."
+    assert seen["exact_repeat"]["sentence"] == "1 rows repeat an earlier row exactly: EUR 20.00."
     assert "cancelled_uncovered" not in seen
     assert "1 (100.0 %) match an earlier purchase" in seen["cancelled"]["sentence"]
 
@@ -80,7 +80,7 @@ def test_words_and_codes(lines):
     )
     seen = found(events, items)
     assert seen["several_titles"]["sentence"].startswith(
-        "1 codes have more than one description (2 when a missing description counts as one): 2 rows, 4.00"
+        "1 codes have more than one description (2 when a missing description counts as one): 2 rows, EUR 4.00"
     )
     assert (seen["code_case"]["rows"], seen["code_case"]["money"]) == (2, 4.0)
     assert (seen["item_without_words"]["rows"], seen["item_without_words"]["money"]) == (1, 2.0)

@@ -34,6 +34,7 @@ class _Ledger:
 
     lines: pl.DataFrame  # EVENTS with known, repeat, matched and covered (bool)
     net: float
+    unit: str  # before each sum in a sentence: the currency, where there is one
 
     def finding(
         self, code: str, dimension: str, where: pl.Expr | pl.Series, sentence: str, treatment: str
@@ -46,7 +47,7 @@ class _Ledger:
         orders = touched["order_id"].drop_nulls().n_unique()
         share = money / self.net if self.net else 0.0
         words = sentence.format(
-            rows=f"{touched.height:,}", orders=f"{orders:,}", money=f"{money:,.2f}", share=f"{100 * share:.1f} %"
+            rows=f"{touched.height:,}", orders=f"{orders:,}", money=f"{self.unit}{money:,.2f}", share=f"{100 * share:.1f} %"
         )
         return {
             "code": code,
@@ -79,7 +80,9 @@ def inspect(
         matched=matched(events),
         covered=matched(events, whole=False),
     )
-    ledger = _Ledger(lines, float(lines.select(rows.money().sum()).item()))
+    currencies = events["currency"].drop_nulls().unique().to_list()
+    unit = f"{currencies[0]} " if len(currencies) == 1 else ""
+    ledger = _Ledger(lines, float(lines.select(rows.money().sum()).item()), unit)
     found = [
         *_people(ledger),
         *_lines(ledger),
