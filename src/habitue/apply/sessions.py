@@ -12,6 +12,7 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 import polars as pl
+import threadpoolctl  # type: ignore[import-untyped]  # comes with scikit-learn
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -172,7 +173,8 @@ def _logistic(x: Floats, bought: Bools, asked: Floats) -> Floats:
     low = x.min(axis=0)
     x, asked = (np.where(low >= 0, np.log1p(np.maximum(part, 0)), part) for part in (x, asked))
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return np.asarray(model.fit(x, bought).predict_proba(asked)[:, 1])
+    with threadpoolctl.threadpool_limits(1):
+        return np.asarray(model.fit(x, bought).predict_proba(asked)[:, 1])
 
 
 def _gains(bought: Bools, forecasts: Sequence[Forecast]) -> pl.DataFrame:
