@@ -166,6 +166,25 @@ def test_deleted_bytes_are_overwritten_even_without_a_rebuild(path):
     assert b"SECRET" not in path.read_bytes()
 
 
+def test_secure_delete_is_on_whatever_sqlite_was_built_with(path):
+    with identities.book(path) as connection:
+        assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
+        connection.execute("PRAGMA secure_delete = OFF")
+    with identities.book(path) as connection:
+        assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
+
+
+def test_a_file_somebody_switched_to_a_write_ahead_log_is_switched_back(path):
+    keys(path, "a")
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+    with identities.book(path) as people:
+        identities.keys_for(people, "user_id", pl.Series(["SECRET"]), linked_at=DAY, source="x")
+        assert people.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert os.listdir(path.parent) == [path.name]
+
+
 def test_what_raises_inside_a_book_is_undone(path):
     keys(path, "a")
     with pytest.raises(KeyboardInterrupt), identities.book(path) as people:
