@@ -73,6 +73,8 @@ def render(report: Mapping[str, Any]) -> str:
         raise _broken(f"a value the page draws is missing ({error.message})") from error
     except KeyError as error:
         raise _broken(f"a value the page draws is missing ('{error.args[0]}')") from error
+    except (TypeError, ValueError) as error:
+        raise _broken(f"a value the page draws is of the wrong kind ({error})") from error
 
 
 def write(report: Mapping[str, Any], folder: Path, *, name: str = "demo") -> Path:
