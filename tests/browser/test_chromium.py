@@ -4,13 +4,10 @@ import os
 import platform
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 import chromium
+import pytest
 
 
 def _program(folder: Path, name: str, body: str = "exit 0") -> Path:
