@@ -1,0 +1,337 @@
+"""Late fusion: every model gives its view, and one weight a view says how much it counts, the same for everybody.
+
+    rank     sum_v weight_v x z(score_v), z = mean 0 and spread 1 over the products of one customer; `behaviour` enters
+             as the probability of its softmax
+    churn    logit = intercept + sum_v weight_v x logit(churn_v)
+    value    log money = intercept + sum_v weight_v x log(value_v)
+
+No weight is below 0. They are found on the past itself: rewind it by one horizon, fit every view on that, and see
+which weights foretell the horizon that is known by now. Then every view is fitted again on the whole past. Found for
+rank: coordinate ascent on NDCG@10 of all products plus NDCG@10 of the products new to the customer. For churn: log
+loss. For value: Tweedie deviance of power 1.5, as in `trees`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import scipy.sparse as sp
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from habitue.core import plugins
+from habitue.core.errors import ModelError
+from habitue.core.runtime import Runtime
+from habitue.model import behaviour, clv, ease, neighbours, popular, trees
+from habitue.model.past import Floats, Past, next_sets, purchases
+from habitue.model.train import Progress
+
+ANSWERS = frozenset({"rank", "churn", "value"})
+
+Doubles = npt.NDArray[np.float64]
+
+TRIED = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # weights
+SWEEPS = 4  # over all views; on Online Retail nothing moves after the second
+PLACES = 10  # of the list that is judged
+CANDIDATES = 100  # best products of each view, among all and among those new to the customer
+USERS = 2_000  # judged at most
+USERS_A_CALL = 512
+LITTLE = 1e-4  # a probability is kept this far from 0 and 1
+LITTLE_MONEY = 0.01  # major units; the log of no money
+RIDGE = 1e-3  # pull of the weights for churn and value towards their plain mean
+POWER = 1.5  # of the Tweedie deviance
+
+
+@dataclass(frozen=True)
+class Config:
+    """The views by file name, and the settings of each; a view of your own is fitted with its own defaults."""
+
+    views: tuple[str, ...] = ("popular", "neighbours", "ease", "clv", "trees", "behaviour")
+    popular: popular.Config = field(default_factory=popular.Config)
+    neighbours: neighbours.Config = field(default_factory=neighbours.Config)
+    ease: ease.Config = field(default_factory=ease.Config)
+    clv: clv.Config = field(default_factory=clv.Config)
+    trees: trees.Config = field(default_factory=trees.Config)
+    behaviour: behaviour.Config = field(default_factory=behaviour.Config)
+    least_users: int = 30  # with an order in the rewound horizon; with fewer every view counts the same
+    least_labels: int = 200  # closed before the rewound moment; with fewer every view counts the same
+
+
+@dataclass(frozen=True)
+class State:
+    """Every view fitted on the whole past, and what each counts."""
+
+    views: dict[str, Any]  # name -> that model's State
+    weights: dict[str, float]  # of the ranks; the largest is 1
+    churn: dict[str, float]
+    churn_intercept: float
+    value: dict[str, float]
+    value_intercept: float
+    judged: dict[str, int]  # customers the weights were found on: "rank", "churn"; 0 = every view counts the same
+
+
+def fit(
+    past: Past,
+    config: Config,
+    *,
+    runtime: Runtime,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> State:
+    """Fit every view twice and the weights between; the cost is that of the views.
+
+    `folder` keeps the checkpoints of views that take one; `progress(done, steps)` counts the steps of training in
+    both fits. A past in which no horizon has closed has no view of churn and value: `predict` then refuses.
+    """
+    modules = {name: _module(name) for name in config.views}
+    if past.train_labels.is_empty():
+        modules = {name: module for name, module in modules.items() if "rank" in module.ANSWERS}
+    earlier = past.rewind(past.as_of - dt.timedelta(days=past.horizon_days))
+    rankers = [name for name, module in modules.items() if "rank" in module.ANSWERS]
+    tellers = [] if past.train_labels.is_empty() else [n for n, m in modules.items() if "churn" in m.ANSWERS]
+    target = next_sets(past.histories, after=earlier.day, until=past.day)
+    users = _judged(earlier, target, runtime.seed)
+    users = users if len(users) >= config.least_users else users[:0]
+    told = earlier.train_labels.height >= config.least_labels
+    needed = {n: m for n, m in modules.items() if (len(users) and n in rankers) or (told and n in tellers)}
+    before = _views(needed, earlier, config, runtime, folder and folder / "rewound", _half(progress, 0))
+    weights = dict.fromkeys(rankers, 1.0)
+    churn = value = dict.fromkeys(tellers, 1 / max(len(tellers), 1))
+    if len(users):
+        asked = earlier.take(users)
+        views = np.stack([_view(n, modules[n], before[n], asked) for n in rankers])
+        weights = dict(zip(rankers, _rank_weights(views, asked, target[users]), strict=True))
+    answers, labels = _told(modules, before, earlier, past, tellers) if told and tellers else ({}, pl.DataFrame())
+    churn_intercept = value_intercept = 0.0
+    if len(labels):
+        churn, churn_intercept = churn_weights(
+            {n: a["churn"].to_numpy() for n, a in answers.items()}, labels["churned"].to_numpy()
+        )
+        value, value_intercept = value_weights(
+            {n: a["value"].to_numpy() for n, a in answers.items()}, labels["value"].to_numpy()
+        )
+    return State(
+        views=_views(modules, past, config, runtime, folder and folder / "whole", _half(progress, 1)),
+        weights=weights,
+        churn=churn,
+        churn_intercept=churn_intercept,
+        value=value,
+        value_intercept=value_intercept,
+        judged={"rank": len(users), "churn": len(labels)},
+    )
+
+
+def score(state: State, past: Past) -> Floats:
+    """Return float32 [B, I]; the cost is that of the views."""
+    modules = {name: _module(name) for name in state.weights}
+    scores = np.zeros((len(past.known), len(past.items)), dtype=np.float32)
+    for start in range(0, len(scores), USERS_A_CALL):
+        asked = past.take(np.arange(start, min(start + USERS_A_CALL, len(scores))))
+        for name, weight in state.weights.items():
+            scores[start : start + USERS_A_CALL] += weight * _view(name, modules[name], state.views[name], asked)
+    return scores
+
+
+def predict(state: State, past: Past) -> pl.DataFrame:
+    """Return user_key, churn (probability) and value (money), one row a user.
+
+    Raises ModelError when the state was fitted before any horizon had closed.
+    """
+    if not state.churn:
+        raise ModelError(
+            "model.blend",
+            found="it was fitted on a past in which no horizon had closed",
+            consequence="No view ever saw who stays away and what is spent",
+            remedy="Give a longer ledger or a shorter horizon",
+        )
+    told = {name: _module(name).predict(state.views[name], past) for name in state.churn}
+    churn = state.churn_intercept + sum(w * _logit(told[n]["churn"].to_numpy()) for n, w in state.churn.items())
+    value = state.value_intercept + sum(w * _log(told[n]["value"].to_numpy()) for n, w in state.value.items())
+    return pl.DataFrame({"user_key": past.histories.user_keys, "churn": expit(churn), "value": np.exp(value)})
+
+
+def standard(scores: Floats) -> Floats:
+    """Bring each row to mean 0 and spread 1; a row without differences says nothing and becomes 0."""
+    middle = scores - scores.mean(axis=1, keepdims=True)
+    spread = middle.std(axis=1, keepdims=True)
+    result: Floats = np.divide(middle, spread, out=np.zeros_like(middle), where=spread > 0)
+    return result
+
+
+def rank_weights(gain: Callable[[Doubles], float], count: int) -> Doubles:
+    """Climb from equal weights, one at a time over TRIED, until no single change helps; the largest becomes 1."""
+    weights = np.ones(count)
+    best = gain(weights)
+    for _ in range(SWEEPS):
+        before = weights.copy()
+        for view in range(count):
+            for tried in TRIED:
+                other = weights.copy()
+                other[view] = tried
+                found = gain(other)
+                if found > best:
+                    best, weights = found, other
+        if np.array_equal(weights, before):
+            break
+    return weights / (weights.max() or 1.0)
+
+
+def churn_weights(churn: Mapping[str, Doubles], churned: npt.NDArray[np.bool_]) -> tuple[dict[str, float], float]:
+    """Return the weights and the intercept of least log loss; `churn`: view -> probability [N]."""
+    views = np.stack([_logit(p) for p in churn.values()], axis=1)
+    sign = np.where(churned, 1.0, -1.0)
+
+    def loss(linear: Doubles) -> tuple[float, Doubles]:
+        return float(np.logaddexp(0, -sign * linear).mean()), -sign * expit(-sign * linear) / len(sign)
+
+    weights, intercept = _least(loss, views)
+    return dict(zip(churn, weights, strict=True)), intercept
+
+
+def value_weights(value: Mapping[str, Doubles], money: Doubles) -> tuple[dict[str, float], float]:
+    """Return the weights and the intercept of least Tweedie deviance; `value`: view -> money [N]."""
+    paid = np.maximum(money, 0)
+    level = float(paid.mean()) or 1.0
+    views = np.stack([_log(v / level) for v in value.values()], axis=1)
+
+    def loss(linear: Doubles) -> tuple[float, Doubles]:
+        up = np.exp(np.clip(linear, -30, 30) / 2)
+        fall = paid / level / up
+        return float(2 * (up + fall).mean()), (up - fall) / len(paid)
+
+    weights, intercept = _least(loss, views)
+    return dict(zip(value, weights, strict=True)), intercept + float(np.log(level)) * (1 - sum(weights))
+
+
+def _least(loss: Callable[[Doubles], tuple[float, Doubles]], views: Doubles) -> tuple[list[float], float]:
+    """Minimise loss(intercept + views @ weights), weights >= 0; views [N, V]. Convex: one answer."""
+    count = views.shape[1]
+    plain = np.r_[np.full(count, 1 / count), 0.0]
+    design = np.c_[views, np.ones(len(views))]
+
+    def penalised(x: Doubles) -> tuple[float, Doubles]:
+        value, slope = loss(design @ x)
+        away = (x - plain) * np.r_[np.ones(count), 0.0]
+        return value + RIDGE * float(away @ away), design.T @ slope + 2 * RIDGE * away
+
+    bounds = [(0.0, None)] * count + [(None, None)]
+    found = minimize(penalised, plain, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
+    return [float(w) for w in found.x[:count]], float(found.x[count])
+
+
+def _views(
+    modules: Mapping[str, ModuleType],
+    past: Past,
+    config: Config,
+    runtime: Runtime,
+    folder: Path | None,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Fit every view; `behaviour` alone takes long enough to keep checkpoints and to count its steps."""
+    states = {}
+    for name, module in modules.items():
+        settings = getattr(config, name) if hasattr(config, name) else module.Config()
+        more = {"folder": folder, "progress": progress} if name == "behaviour" else {}
+        states[name] = module.fit(past, settings, runtime=runtime, **more)
+    return states
+
+
+def _half(progress: Progress | None, fit: int) -> Progress | None:
+    """Count the steps of two fits as one row of steps."""
+    if progress is None:
+        return None
+    return lambda done, steps: progress(done + fit * steps, 2 * steps)
+
+
+def _module(name: str) -> ModuleType:
+    return plugins.load("model", name, contract=("Config", "ANSWERS", "fit"))
+
+
+def _view(name: str, module: ModuleType, state: Any, past: Past) -> Floats:
+    """Return one view of the ranks, comparable to the others."""
+    scores: Floats = module.score(state, past)
+    if name == "behaviour":
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))  # a softmax but for its sum, which z takes out
+    return standard(scores)
+
+
+def _judged(earlier: Past, target: sp.csr_matrix, seed: int) -> npt.NDArray[np.int64]:
+    """Return the known customers with a history who ordered in the rewound horizon, USERS of them at most."""
+    asked = earlier.known & (np.diff(earlier.histories.set_start) > 0) & (np.diff(target.indptr) > 0)
+    users = np.flatnonzero(asked)
+    if len(users) > USERS:
+        users = np.sort(np.random.default_rng(seed).choice(users, USERS, replace=False))
+    return users
+
+
+def _rank_weights(views: Floats, past: Past, target: sp.csr_matrix) -> list[float]:
+    """Find the weights on what the customers of `past` bought next; views [V, B, I], target [B, <= I] 0/1."""
+    bought = np.zeros(views.shape[1:], dtype=bool)
+    bought[target.nonzero()] = True
+    met = purchases(past, past.items, half_life_days=1e9).toarray() > 0
+    gains = [gain for gain in (_gain(views, bought, ~np.zeros_like(met)), _gain(views, bought & ~met, ~met)) if gain]
+    return [float(w) for w in rank_weights(lambda weights: sum(gain(weights) for gain in gains), len(views))]
+
+
+def _gain(
+    views: Floats, relevant: npt.NDArray[np.bool_], open_to: npt.NDArray[np.bool_]
+) -> Callable[[Doubles], float] | None:
+    """Return weights -> mean NDCG@10 over users, among each view's best candidates only; None without a user.
+
+    A product that no view has among its CANDIDATES best of a user is taken to miss the list.
+    """
+    users = relevant.any(axis=1)
+    if not users.any():
+        return None
+    views, relevant, open_to = views[:, users], relevant[users], open_to[users]
+    best = np.zeros_like(relevant)
+    for view in views:
+        masked = np.where(open_to, view, -np.inf)
+        top = np.argpartition(-masked, min(CANDIDATES, masked.shape[1]) - 1, axis=1)[:, :CANDIDATES]
+        np.put_along_axis(best, top, True, axis=1)
+    best &= open_to
+    width = int(best.sum(axis=1).max())
+    order = np.argsort(~best, axis=1, kind="stable")[:, :width]  # the candidates, then others
+    there = np.take_along_axis(best, order, axis=1)
+    seen = np.stack([np.take_along_axis(view, order, axis=1) for view in views])  # [V, B, C]
+    hit = np.take_along_axis(relevant, order, axis=1)
+    discount = 1 / np.log2(np.arange(2, PLACES + 2))
+    ideal = np.cumsum(discount)[np.minimum(relevant.sum(axis=1), PLACES) - 1]
+
+    def gain(weights: Doubles) -> float:
+        scores = np.tensordot(weights.astype(np.float32), seen, axes=1)
+        scores[~there] = -np.inf
+        top = np.argsort(-scores, axis=1, kind="stable")[:, :PLACES]
+        hits = np.take_along_axis(hit, top, axis=1) & np.take_along_axis(there, top, axis=1)
+        return float((hits @ discount[: hits.shape[1]] / ideal).mean())
+
+    return gain
+
+
+def _told(
+    modules: Mapping[str, ModuleType], states: Mapping[str, Any], earlier: Past, past: Past, tellers: list[str]
+) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
+    """Return each view's churn and value at the rewound moment, and the labels known by now, row by row."""
+    labels = past.train_labels.filter(pl.col("as_of") == earlier.as_of)
+    labels = labels.filter(pl.col("user_key").is_in(earlier.histories.user_keys.tolist())).sort("user_key")
+    if labels.is_empty():
+        return {}, labels
+    asked = earlier.take(np.searchsorted(earlier.histories.user_keys, labels["user_key"].to_numpy()))
+    return {name: modules[name].predict(states[name], asked) for name in tellers}, labels
+
+
+def _logit(probability: Doubles) -> Doubles:
+    clipped: Doubles = logit(np.clip(probability, LITTLE, 1 - LITTLE))
+    return clipped
+
+
+def _log(money: Doubles) -> Doubles:
+    return np.log(np.maximum(money, LITTLE_MONEY))
