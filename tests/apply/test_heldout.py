@@ -34,3 +34,9 @@ def test_the_threshold_of_a_fold_is_chosen_on_the_others() -> None:
     assert one(table, "planted", "f1")["mean"] == pytest.approx(2 / 4)
     assert one(table, "planted", "auc")["mean"] == pytest.approx(3 / 4)
     assert table["protocol"].unique().to_list() == ["2-fold"]
+
+
+def test_a_score_at_the_threshold_says_yes() -> None:
+    truth, fold = np.array([True, False, True, False]), np.array([0, 0, 1, 1])
+    forecast = Forecast("planted", ("text",), np.array([0.9, 0.1, 0.9, 0.8]), 0.0)
+    assert one(yes_no(truth, fold, [forecast], dataset="toy", seed=0), "planted", "f1")["mean"] == 1

@@ -18,18 +18,19 @@ from habitue.model.past import Past
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 CUT = START + dt.timedelta(days=150)
 LATE = ["P002", "P012", "P022", "P032"]  # one staple of each taste: launched at the cut
-EARLY = ["P004", "P014", "P024", "P034"]  # launched on day 70, so that a rewind to day 90 knows new things
+EARLY = ["P004", "P014", "P024", "P034"]  # launched on day 90, so that a rewind to day 90 or before knows new things
+FIRST = ["P006", "P016", "P026", "P036"]  # launched on day 45, so that appetite can be seen by day 90
 CONFIG = launches.Config(told=10, min_buyers=3, new_days=30, rewind_days=10, min_history_days=20)
 
 
-def _launched(events: Events, items: list[str], day: int) -> pl.Expr:
+def _launched(items: list[str], day: int) -> pl.Expr:
     return pl.col("item_id").is_in(items) & (pl.col("at") < START + dt.timedelta(days=day))
 
 
 @pytest.fixture(scope="module")
 def shop() -> Events:
     events = synthetic.shop(users=120, seed=3)
-    return events.filter(~_launched(events, LATE, 150), ~_launched(events, EARLY, 90))
+    return events.filter(~_launched(LATE, 150), ~_launched(EARLY, 90), ~_launched(FIRST, 45))
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +51,11 @@ def test_words_find_those_of_the_products_taste(told: launches.Told) -> None:
     check(told.scores, SCORES, at="test")
     words = told.scores.filter(pl.col("model") == "words")
     assert words["item_id"].unique().sort().to_list() == LATE
-    for item, users in words.group_by("item_id").agg("user_key").iter_rows():
-        assert len(users) == 10
-        assert {_taste(u) for u in users} == {LATE.index(item)}
+    for model, right in (("words", 8), ("words_alone", 10)):
+        named = told.scores.filter(pl.col("model") == model)
+        for item, users in named.group_by("item_id").agg("user_key").iter_rows():
+            assert len(users) == 10
+            assert sum(_taste(u) == LATE.index(item) for u in users) >= right
     assert words.filter(pl.col("item_id") == "P012").sort("rank")["score"].is_sorted(descending=True)
     assert words["rank"].unique().sort().to_list() == list(range(1, 11))
 
@@ -77,18 +80,27 @@ def test_what_happened_is_measured_beside_the_busiest_and_chance(told: launches.
 
 def test_only_purchases_inside_the_horizon_by_those_who_could_be_told_count(told: launches.Told, shop: Events) -> None:
     whole = launches.outcome(told, shop, horizon_days=60, dataset="toy", config=CONFIG)
-    edge = CUT + dt.timedelta(days=60)
-    stranger = pl.col("user_key") + 1000
+    late = shop.filter(pl.col("item_id").is_in(LATE))
+    other = (pl.col("user_key") + 1) % 120  # another taste: nobody who bought these products
     more = pl.concat(
         [
             shop,
-            shop.filter(pl.col("item_id").is_in(LATE)).with_columns(user_key=stranger),  # nobody could tell them
-            shop.filter(pl.col("item_id").is_in(LATE)).with_columns(at=pl.lit(edge, dtype=shop.schema["at"])),  # late
-            shop.filter(pl.col("item_id").is_in(LATE)).with_columns(kind=pl.lit("Product Viewed")),  # no purchase
+            late.with_columns(user_key=pl.col("user_key") + 1000),  # a stranger: nobody could tell him
+            late.with_columns(user_key=other, at=pl.lit(CUT + dt.timedelta(days=60), dtype=shop.schema["at"])),
+            late.with_columns(user_key=other, kind=pl.lit("Product Viewed")),
         ]
     )
     again = launches.outcome(told, more, horizon_days=60, dataset="toy", config=CONFIG)
     assert again.metrics.drop("cpu_s").equals(whole.metrics.drop("cpu_s"))
+
+
+def test_a_product_with_too_few_buyers_is_not_measured(told: launches.Told, shop: Events) -> None:
+    whole = launches.outcome(told, shop, horizon_days=60, dataset="toy", config=CONFIG)
+    most = whole.products["buyers"][0]
+    strict = dataclasses.replace(CONFIG, min_buyers=most)
+    few = launches.outcome(told, shop, horizon_days=60, dataset="toy", config=strict)
+    assert few.n_measured == (whole.products["buyers"] == most).sum() < 4 and few.products.equals(whole.products)
+    assert few.metrics["n"].unique().to_list() == [few.n_measured]
 
 
 def test_the_setting_is_picked_on_the_past_alone(past: Past, told: launches.Told) -> None:
@@ -105,18 +117,39 @@ def test_the_pick_is_the_one_that_found_most(past: Past) -> None:
         for c in CONFIG.curiosity
     ]
     assert len({t.setting.products for t in one_each}) == 1  # every setting is tried on the same launches
-    both = launches.tell(past, dataclasses.replace(CONFIG, curiosity=(0.0, 50.0)))
-    assert both.setting.curiosity == 0.0  # who buys everything new has no taste
+    blind = dataclasses.replace(CONFIG, curiosity=(50.0, 0.0))  # who likes new things, whatever they are
+    assert launches.tell(past, blind).setting.curiosity == 0.0
 
 
-def test_a_customer_who_tries_new_things_is_named_first_for_curiosity(past: Past) -> None:
+def test_buyers_of_a_past_launch_are_counted_in_its_own_horizon(past: Past, shop: Events) -> None:
+    then = past.rewind(START + dt.timedelta(days=80))
+    users = launches._customers(then)
+    truth = launches._bought_since(past, then, users)
+    inside = shop.filter(pl.col("at").is_between(then.as_of, then.as_of + dt.timedelta(days=60), closed="left"))
+    for item in ("P004", "P000"):
+        bought = set(inside.filter(pl.col("item_id") == item)["user_key"])
+        assert set(past.histories.user_keys[users[truth[:, past.items.index(item)].nonzero()[0]]]) == bought
+    assert set(truth.data.tolist()) == {1.0}
+
+
+def test_appetite_is_the_decayed_count_of_purchases_of_what_was_new(past: Past, shop: Events) -> None:
     likes = launches._appetite(past, np.arange(len(past.known)), CONFIG)
-    early = past.histories.of_kind("Order Completed")
-    tried = np.isin(early.row_item, [past.items.index(i) for i in EARLY])
-    since = early.set_at[early.row_set] < START.timestamp() / 86_400 + 120
-    eager = np.unique(early.set_user[early.row_set[tried & since]])
-    assert (likes[eager] > 0).all() and likes.argmax() in eager
-    assert (likes[np.setdiff1d(np.arange(len(likes)), np.unique(early.set_user[early.row_set[tried]]))] == 0).all()
+    seen = shop.filter(pl.col("at") < CUT)
+    first = seen.group_by("item_id").agg(first=pl.col("at").min())
+    new = seen.join(first.filter(pl.col("first") >= seen["at"].min() + dt.timedelta(days=30)), on="item_id")
+    new = new.filter(pl.col("at") - pl.col("first") < dt.timedelta(days=30)).unique(["user_key", "item_id", "at"])
+    age = (CUT - pl.col("at")).dt.total_seconds() / 86_400
+    worth = dict(new.group_by("user_key").agg((0.5 ** (age / CONFIG.half_life_days)).sum()).iter_rows())
+    assert set(new["item_id"]) == {*EARLY, *FIRST} and 0 < len(worth) < 120
+    assert likes == pytest.approx([worth.get(int(key), 0.0) for key in past.histories.user_keys])
+    some = launches._appetite(past, np.array([5, 2]), CONFIG)
+    assert some == pytest.approx(likes[[5, 2]])
+
+
+def test_curiosity_lifts_who_likes_new_things() -> None:
+    lifted = launches._lift(np.array([0.0, 0.9, 3.9]), 0.5)[:, 0]
+    assert lifted == pytest.approx([0.1**0.5, 1.0, 2.0])
+    assert (launches._lift(np.array([0.0, 5.0]), 0.0) == 1).all()
 
 
 def test_an_honest_verdict_when_words_say_nothing(past: Past, shop: Events) -> None:

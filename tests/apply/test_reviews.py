@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse as sp
 
 from habitue.apply import reviews
 from habitue.apply.heldout import one
@@ -93,14 +94,40 @@ def test_texts_without_words_are_refused(reviews_: Examples) -> None:
         reviews.run(EXAMPLES.shape(reviews_.with_columns(text=pl.lit("..."), columns=pl.lit(None, dtype=pl.String))))
 
 
-def test_what_a_fold_learns_knows_nothing_of_the_fold_left_out(reviews_: Examples) -> None:
-    counts = reviews.CountVectorizer(dtype=np.float32).fit_transform(reviews_["text"])
-    refused = (reviews_["label"] == reviews.NO).to_numpy()
-    learn = np.arange(120)
-    idf, contrast = reviews._weights(counts[learn], refused[learn], reviews.Config())
-    unseen = np.asarray(counts[learn].sum(axis=0)).ravel() < 3
-    assert (idf[unseen] == 0).all() and (idf[~unseen] > 0).all()
-    assert contrast.argmax() in np.flatnonzero(idf)
+def test_a_column_a_fold_hardly_knows_weighs_nothing() -> None:
+    counts = sp.csr_matrix(np.array([[1, 1, 0, 1], [1, 0, 0, 1], [1, 1, 0, 0], [1, 0, 1, 0]], dtype=np.float32))
+    refused = np.array([True, True, False, False])
+    idf, contrast = reviews._weights(counts, refused, reviews.Config(min_reviews=2, contrast=1.0))
+    assert idf[[0, 1, 3]] == pytest.approx([1 + np.log(5 / 5), 1 + np.log(5 / 3), 1 + np.log(5 / 3)]) and idf[2] == 0
+    # in 2, 1, 0, 2 refusals and 2, 1, 1, 0 recommendations; one is added to each count (Wang and Manning, equation 1)
+    p, q = np.array([3, 2, 1, 3]) / 9, np.array([3, 2, 2, 1]) / 8
+    assert contrast == pytest.approx(np.abs(np.log(p / q)))
+
+
+def test_the_baseline_is_the_products_record_in_the_other_folds() -> None:
+    item = pl.Series(["a", "a", "b", None, "a", "b"])
+    refused = np.array([True, False, False, True, True, True])
+    share = reviews._product_share(item, refused, np.array([0, 0, 1, 1, 2, 2]))
+    # fold 0 learns: a 1 of 1, b 1 of 2, no product 1 of 1, all 3 of 4; fold 1: a 2 of 3, b 1 of 1, all 3 of 4;
+    # fold 2: a 1 of 2, b 0 of 1, all 2 of 4
+    assert share == pytest.approx([8.5 / 11, 8.5 / 11, 8.5 / 11, 7.5 / 10, 6 / 12, 5 / 11])
+
+
+def test_the_surest_of_each_kind_are_shown() -> None:
+    probability = np.array([0.6, 0.9, 0.99, 0.1, 0.01, 0.4, 0.3, 0.95])
+    refused = np.array([True, True, True, False, False, False, True, False])
+    texts = pl.DataFrame({"example_id": [str(i) for i in range(8)], "text": [""] * 8})
+    pushes = sp.csr_matrix(np.tile([0.5, -2.0, 1.0], (8, 1)))
+    config = reviews.Config(examples=1)
+    shown = reviews._shown(texts, probability, refused, pushes, np.array(["so", "bad", "good"]), config)
+    assert shown["example_id"].to_list() == ["2", "4", "7"]
+    assert shown["forecast"].to_list() == pytest.approx([0.01, 0.99, 0.05])
+    assert shown["happened"].to_list() == [False, True, True]
+    assert shown["words"][0].to_list() == [
+        {"word": "bad", "weight": 2.0},
+        {"word": "good", "weight": -1.0},
+        {"word": "so", "weight": -0.5},
+    ]
 
 
 def test_the_published_file_reads_as_examples(tmp_path: Path) -> None:
