@@ -144,6 +144,12 @@ def test_finds_the_money_of_a_simulated_shop():
     np.testing.assert_allclose(clv.fit_money(orders, spend), [4, 3, 25], rtol=0.08)
 
 
+def test_a_strong_ridge_leaves_nothing_to_the_data():
+    x, recency, age, _ = simulated(np.random.default_rng(2), 300, 52, 0)
+    np.testing.assert_allclose(clv.fit_orders(x, recency, age, ridge=1e4), [1, age.mean(), 1, 1], rtol=1e-2)
+    np.testing.assert_allclose(clv.fit_money(x + 1, age, ridge=1e4), [1, 1, age.mean()], rtol=1e-2)
+
+
 def test_a_busy_customer_does_not_overflow():
     busy = of((900, 51.9, 52.0))
     r, alpha, a, b = PARAMETERS
@@ -213,6 +219,17 @@ def test_predicts_what_the_formulas_say(make_past):
     np.testing.assert_allclose(told["value"], orders * clv.expected_spend(state.money, customers) * state.kept)
     purchases = past.histories.row_value[past.histories.row_value > 0].sum()
     assert state.kept == pytest.approx(1 - 50 / purchases)
+
+
+def test_money_is_learnt_from_everybody_who_paid(make_past):
+    """Pennies are money; an order of nothing is none."""
+    rng = np.random.default_rng(6)
+    paid = [(user, 5.0 + user, "A", "Order Completed", float(rng.uniform(0.1, 0.9))) for user in range(30)]
+    free = [(user, 5.0, "A", "Order Completed", 0.0) for user in range(30, 40)]
+    past = make_past(*paid, *free, items="A")
+    spend = np.array([money for *_, money in paid], dtype=np.float32).astype(float)
+    found = clv.fit(past, clv.Config(ridge=0.01), runtime=Runtime()).money
+    np.testing.assert_allclose(found, clv.fit_money(np.ones(30), spend, ridge=0.01))
 
 
 def test_guests_teach_nothing_but_are_answered(make_past):

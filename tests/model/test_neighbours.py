@@ -89,6 +89,13 @@ def test_only_the_nearest_are_kept(make_past):
         assert sorted(row[row > 0]) == sorted(all_of_them)[-2:]
 
 
+def test_the_largest_of_each_row():
+    table = np.random.default_rng(0).permutation(60).reshape(3, 20).astype(np.float32) + 1
+    expected = np.where(table >= np.sort(table, axis=1)[:, -4, None], table, 0)
+    np.testing.assert_array_equal(neighbours._largest(table.copy(), 4).toarray(), expected)
+    np.testing.assert_array_equal(neighbours._largest(table.copy(), 20).toarray(), table)
+
+
 def test_score_by_hand(make_past):
     past = make_past((1, 10, "A"), (1, 0, "AB"), (2, 20, "B"), (3, 1, "Z"), items="ABZ")
     table = neighbours.sp.csr_matrix(np.array([[0, 2, 1], [4, 0, 0], [0, 0, 8]], dtype=np.float32))

@@ -136,6 +136,17 @@ def test_next_sets_are_the_first_purchase_in_the_window(history, as_of):
     assert next_sets(history, after=day - 3, until=day).nnz == 2  # the start is
 
 
+def test_next_sets_of_many_users(make_timeline, as_of):
+    rng = np.random.default_rng(0)
+    made = [(u, int(d), "ABCDE"[d % 5]) for u in range(12) for d in rng.choice(40, rng.integers(0, 6), replace=False)]
+    history = histories(make_timeline(*made), tuple("ABCDE"), users=range(12))
+    day = as_of.timestamp() / 86_400
+    found = next_sets(history, after=day - 30, until=day - 5).toarray()
+    for user in range(12):
+        first = max((d for u, d, _ in made if u == user and 5 < d <= 30), default=None)
+        assert found[user].nonzero()[0].tolist() == ([] if first is None else [first % 5])
+
+
 def test_take_keeps_who_is_known(make_past):
     past = make_past(*SETS, items="ABCD", guests=[5])
     assert past.known.tolist() == [True, False, True]
@@ -198,5 +209,5 @@ def test_purchases_fade_and_are_capped(make_past):
 
 
 def test_freshness_by_hand(make_past):
-    past = make_past((1, 2, "AB"), (2, 3, "A"), (3, 50, "AC"), (4, 1, "C", REFUND), items="ABCD")
+    past = make_past((1, 2, "AB"), (2, 30, "A"), (3, 50, "AC"), (4, 1, "C", REFUND), items="ABCD")
     np.testing.assert_allclose(freshness(past, window_days=30), [3 / 8, 2 / 6, 1 / 6, 1 / 5], rtol=1e-6)
