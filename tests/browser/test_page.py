@@ -240,6 +240,9 @@ def test_it_prints_on_white_and_within_the_paper(hostile: Path, visit: Any) -> N
     assert page.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.tab.evaluate("getComputedStyle(document.body).color") == "rgb(28, 33, 38)"
     assert page.tab.evaluate(CONTRAST) == []
+    assert page.tab.locator("[data-chart] svg:not([viewBox])").count() == 0  # without it a chart is cut, not shrunk
+    page.tab.set_viewport_size({"width": 690, "height": 900})
+    assert page.tab.evaluate(OVERFLOWING) == []
     page.tab.emulate_media(media="screen", color_scheme="dark")
     page.tab.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"

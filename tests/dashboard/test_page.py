@@ -181,7 +181,6 @@ def test_numbers_are_written_for_people(report: dict[str, Any]) -> None:
         "lost no order since",
         "came back and spent £1,771",
         "−£896,812",
-        "2 of 3",
         "in 3 min 34 s",
         "rank 1,032 without",
         "because you bought it before",
@@ -193,7 +192,8 @@ def test_numbers_are_written_for_people(report: dict[str, Any]) -> None:
         "−33.2 % −43.2 % to −23.2 %",
         "2 more products",
     ):
-        assert words.replace("2 of 3", "Two of three") in said, words
+        assert words in said, words
+    assert said.count("because you bought it before") == 5
 
 
 def test_the_flagship_that_lost_is_marked_in_the_first_sentence(report: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ function draw(canvas) {
     instance.resize();
     const description = canvas.getAttribute("aria-label");
     instance.setOption({ ...option, aria: { enabled: true, label: { description } } }, { notMerge: true });
+    canvas.querySelector("svg").setAttribute("viewBox", [0, 0, instance.getWidth(), instance.getHeight()].join(" ")); // to shrink in print
     canvas.dataset.drawn = String(width);
   } catch (error) {
     canvas.textContent = "This chart could not be drawn: " + error.message;
