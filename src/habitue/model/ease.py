@@ -51,7 +51,7 @@ def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG0
     if past.words is not None and config.words:
         gram += config.words * (past.words @ past.words.T).toarray()
     gram[np.diag_indices_from(gram)] += config.ridge
-    table = _inverse(gram)
+    table = inverse(gram, model="ease")
     table /= -table.diagonal()
     np.fill_diagonal(table, 0)
     table *= freshness(past, window_days=config.window_days) ** np.float32(config.trend)
@@ -64,15 +64,18 @@ def score(state: State, past: Past) -> Floats:
     return columns(history @ state.table, places(state.items, past.items))
 
 
-def _inverse(gram: Floats) -> Floats:
-    """Invert a symmetric positive definite float32 matrix in place by Cholesky (LAPACK spotrf, spotri)."""
+def inverse(gram: Floats, *, model: str) -> Floats:
+    """Invert a symmetric positive definite float32 matrix by Cholesky (LAPACK spotrf, spotri); `gram` is used up.
+
+    Raises ModelError, naming the model whose ridge is too small, when the matrix is not positive definite.
+    """
     factor, failed = lapack.spotrf(gram.T, lower=1, overwrite_a=1)
     if failed:
         raise ModelError(
-            "model.ease",
+            f"model.{model}",
             found="the Gram matrix of the items is not positive definite",
-            consequence="EASE has no solution",
-            remedy="Raise the setting 'ridge' of model.ease; it must be above 0",
+            consequence="The table of items has no solution",
+            remedy=f"Raise the setting 'ridge' of model.{model}; it must be above 0",
         )
     inverse, _ = lapack.spotri(factor, lower=1, overwrite_c=1)  # fills the lower triangle only
     diagonal = inverse.diagonal().copy()

@@ -1,0 +1,65 @@
+"""The table is a ridge regression of each set on what was bought before it; rows are built by loops here."""
+
+import numpy as np
+import pytest
+
+from habitue.core.errors import ModelError
+from habitue.core.runtime import Runtime
+from habitue.core.schemas import REFUND
+from habitue.model import slist
+
+ITEMS = "ABCDEF"  # nobody buys F
+
+
+@pytest.fixture
+def sets() -> list[tuple]:
+    rng = np.random.default_rng(8)
+    made = []
+    for user in range(25):
+        for day in sorted(rng.choice(np.arange(1, 120), size=rng.integers(0, 7), replace=False).tolist(), reverse=True):
+            made.append((user, day, "".join(rng.choice(list(ITEMS[:5]), size=rng.integers(1, 4), replace=False))))
+    return [*made, (3, 2, "F", REFUND), (4, 50, "F", "Product Viewed")]
+
+
+def by_regression(sets, config) -> np.ndarray:
+    before, bought, worth = [], [], []
+    purchases = [s for s in sets if len(s) == 3]
+    for user in range(25):
+        mine = [s for s in purchases if s[0] == user]
+        for t in range(1, len(mine)):
+            row = np.zeros(len(ITEMS))
+            for _, day, items in mine[:t]:
+                row[[ITEMS.index(i) for i in items]] += 0.5 ** ((day - mine[t][1]) / config.history_half_life_days)
+            before.append(np.minimum(row, 1))
+            bought.append([float(i in mine[t][2]) for i in ITEMS])
+            worth.append(0.5 ** (mine[t][1] / config.half_life_days))
+    x, y, w = np.array(before), np.array(bought), np.array(worth)[:, None]
+    return np.linalg.solve(x.T @ (w * x) + config.ridge * np.eye(len(ITEMS)), x.T @ (w * y))
+
+
+@pytest.mark.parametrize("more", [{}, {"ridge": 1.0, "half_life_days": 30, "history_half_life_days": 20}])
+def test_the_table_foretells_each_set_from_those_before(make_past, sets, more):
+    config = slist.Config(**more)
+    state = slist.fit(make_past(*sets, items=ITEMS, users=range(25)), config, runtime=Runtime())
+    expected = by_regression(sets, config)
+    np.testing.assert_allclose(state.table, expected, rtol=1e-4, atol=1e-6)
+    assert state.table.dtype == np.float32
+    assert state.table.diagonal()[:5].all()  # a product may foretell itself
+    assert not state.table[5].any() and not state.table[:, 5].any()
+
+
+def test_one_set_each_teaches_nothing(make_past):
+    past = make_past((1, 3, "AB"), (2, 5, "B"), items="AB")
+    assert not slist.fit(past, slist.Config(), runtime=Runtime()).table.any()
+
+
+def test_score_by_hand(make_past):
+    past = make_past((1, 10, "A"), (1, 0, "AB"), (2, 20, "B"), (3, 1, "Z"), items="ABZ")
+    table = np.array([[1, 2, 1], [4, 0, 0], [-1, 0, 8]], dtype=np.float32)
+    state = slist.State(("A", "B", "C"), table, history_half_life_days=10)
+    assert slist.score(state, past).tolist() == [[5, 2, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_a_ridge_of_nothing_is_refused_in_words(make_past, sets):
+    with pytest.raises(ModelError, match=r"model.slist: the Gram matrix .*'ridge' of model.slist; it must be above 0"):
+        slist.fit(make_past(*sets, items=ITEMS), slist.Config(ridge=0), runtime=Runtime())
