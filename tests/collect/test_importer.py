@@ -175,6 +175,13 @@ def test_a_price_without_a_quantity_is_the_value(shop):
     assert shop.lake.read(EVENTS, columns=["value", "quantity"]).rows() == [(2.5, None)]
 
 
+def test_a_line_without_a_price_or_quantity_is_no_reason_to_refuse_it(shop):
+    lines = [("2011-07-01", "1", "A", "", "2", "", "1", ""), ("2011-07-01", "1", "A", "", "", "1.255", "1", "")]
+    done = collect.import_frame(shop, frame([*lines, ("2011-07-01", "1", "A", "", "1", "1.255", "1", "")]), MAPPING)
+    assert (done.new, done.refused, done.money) == (3, 0, 1.25)  # a float just below 1.255
+    assert shop.lake.read(EVENTS)["value"].null_count() == 2
+
+
 def test_guests_are_people_of_one_order(shop):
     lines = [
         ("2011-07-01", "1", "A", "", "1", "1", "", ""),
@@ -399,6 +406,7 @@ def test_a_catalogue_brings_items_and_no_people(shop):
     )
     done = collect.import_frame(shop, raw, CATALOGUE)
     assert (done.read, done.new, done.known, done.refused) == (4, 1, 1, 2)
+    assert (done.orders, done.users, done.guests, done.money) == (0, 0, 0, 0.0)
     assert bad(shop) == [(3, "missing_item"), (4, "bad_price")]
     (item,) = shop.lake.read(ITEMS).to_dicts()
     assert (item["title"], item["price"], item["currency"], item["valid_from"]) == (

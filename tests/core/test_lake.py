@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 from habitue.collect import synthetic
 from habitue.core.errors import LakeError, SchemaError, UsageError
 from habitue.core.lake import open_lake, table_named
-from habitue.core.schemas import EVENTS, FEATURES, IDENTITIES, ITEMS, REFUSED, TIMELINE
+from habitue.core.schemas import EVENTS, EXPOSURES, FEATURES, IDENTITIES, ITEMS, REFUSED, TIMELINE
 
 NOW = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 
@@ -173,6 +173,19 @@ def test_replace_leaves_only_the_new_rows_and_may_change_the_columns(lake):
     assert lake.replace(FEATURES, features(spent=[3.0])) == 1
     assert lake.read(FEATURES).to_dicts() == [{"user_key": 0, "as_of": NOW, "spent": 3.0}]
     assert lake.read(FEATURES, version=0)["orders"].to_list() == [1.0, 2.0]
+
+
+def test_appending_may_bring_a_further_column(lake):
+    lake.append(FEATURES, features(orders=[1.0]))
+    lake.append(FEATURES, features(orders=[2.0], spent=[3.0]))
+    assert set(lake.read(FEATURES).select("orders", "spent").rows()) == {(1.0, None), (2.0, 3.0)}
+
+
+def test_rows_that_name_nobody_are_kept(lake):
+    row = {"exposure_id": "1", "at": NOW, "user_key": None, "what": "slot", "arm": "a", "source": "s"}
+    lake.append(EXPOSURES, EXPOSURES.shape(pl.DataFrame([row])))
+    assert lake.read(EXPOSURES)["user_key"].to_list() == [None]
+    assert lake.read(EXPOSURES, bucket=0).height == 1
 
 
 def test_replace_by_nothing_empties_the_table(lake):
