@@ -403,11 +403,15 @@ class _Steps:
 
     def users(self, step: int) -> Ints:
         """Return the users of a step, ascending: every pass takes each user once, in an order of its own."""
-        lessons = self.lessons
-        count = np.diff(lessons.first)
-        steps = math.ceil(len(lessons.target) / self.config.questions)  # a pass
-        order = np.random.default_rng((self.runtime.seed, step // steps, 1)).permutation(np.flatnonzero(count))
-        edges = np.searchsorted(np.cumsum(count[order]), np.arange(steps + 1) * len(lessons.target) / steps)
+        count = np.diff(self.lessons.first)
+        askers = np.flatnonzero(count)
+        steps = min(math.ceil(count.sum() / self.config.questions), len(askers))  # a pass
+        order = np.random.default_rng((self.runtime.seed, step // steps, 1)).permutation(askers)
+        shares = np.arange(steps + 1) * (count.sum() / steps)
+        places = np.arange(steps + 1)  # no step without a user, however many lessons one of them has
+        edges = np.searchsorted(np.cumsum(count[order]), shares, side="right") - places
+        edges = np.minimum(np.maximum.accumulate(edges), len(askers) - steps) + places
+        edges[0], edges[-1] = 0, len(askers)
         return np.sort(order[edges[step % steps] : edges[step % steps + 1]])
 
     def next_set(self, batch: Batch, table: Tensor, vectors: Tensor, asked: Ints, at: Doubles) -> Tensor:

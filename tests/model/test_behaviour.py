@@ -1,0 +1,253 @@
+"""The flagship on a toy shop whose truth was planted: what it learns, what it may see, and that it repeats."""
+
+import dataclasses
+import datetime as dt
+import functools
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import scipy.sparse as sp
+import torch
+
+from habitue import prepare
+from habitue.collect import synthetic
+from habitue.core.errors import ModelError
+from habitue.core.runtime import Runtime
+from habitue.encode import text
+from habitue.model import behaviour
+from habitue.model.behaviour import Config
+from habitue.model.past import PURCHASE, Past, histories, next_sets
+
+START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+CUT = START + dt.timedelta(days=210)
+HORIZON = 28
+RUNTIME = Runtime(seed=1, threads=1)
+TINY = Config(width=16, blocks=1, steps=120, questions=128, content=8)
+
+
+@functools.cache
+def past_at(as_of: dt.datetime = CUT) -> Past:
+    shop = synthetic.shop(users=80, items=40, days=240, start=START)
+    seen, _ = prepare.split(shop, as_of)
+    items = tuple(shop["item_id"].unique().sort())
+    moments = [as_of - dt.timedelta(days=7 * week) for week in range(4, 14)]
+    features = prepare.features(seen, as_of=[*moments, as_of])
+    titles = shop.group_by("item_id").agg(pl.col("title").min()).sort("item_id")
+    history = histories(prepare.timeline(seen), items)
+    return Past(
+        as_of=as_of,
+        horizon_days=HORIZON,
+        items=items,
+        histories=history,
+        known=np.ones(len(history.user_keys), dtype=bool),
+        words=text.encode(titles).matrix,
+        features=features.filter(pl.col("as_of") == as_of),
+        train_features=features.filter(pl.col("as_of") < as_of),
+        train_labels=prepare.labels(seen, as_of=moments, horizon_days=HORIZON, until=as_of),
+    )
+
+
+@functools.cache
+def fitted(config: Config = TINY) -> behaviour.State:
+    return behaviour.fit(past_at(), config, runtime=RUNTIME)
+
+
+def same(one: behaviour.State, other: behaviour.State) -> bool:
+    return all(one.weights[name].equal(other.weights[name]) for name in one.weights | other.weights)
+
+
+def recall(scores: np.ndarray, truth: np.ndarray, k: int) -> float:
+    top = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return float(np.take_along_axis(truth, top, axis=1).sum() / np.minimum(truth.sum(axis=1), k).sum())
+
+
+def truth() -> np.ndarray:
+    shop = synthetic.shop(users=80, items=40, days=240, start=START)
+    every = histories(prepare.timeline(shop), past_at().items)
+    found = np.zeros((80, 40), dtype=bool)
+    found[next_sets(every, after=past_at().day, until=past_at().day + HORIZON).nonzero()] = True
+    return found
+
+
+def test_finds_staples_and_successors():
+    """An order holds two staples (repeats), a lead and the successor of the last lead."""
+    wanted, scores = truth(), behaviour.score(fitted(), past_at())
+    asked = wanted.any(axis=1)
+    assert recall(scores[asked], wanted[asked], 5) > 0.65  # popularity: 0.13
+
+
+def test_words_alone_tell_the_taste():
+    """Products are never bought in training; only their words can put the customer's own taste first."""
+    hidden = np.arange(5, 40, 10)  # one of each taste
+    every = past_at().histories
+    history = every.keep_rows(~np.isin(every.row_item, hidden))
+    state = behaviour.fit(dataclasses.replace(past_at(), histories=history), TINY, runtime=RUNTIME)
+    own = behaviour.score(state, dataclasses.replace(past_at(), histories=history))[:, hidden].argmax(axis=1)
+    assert (own == np.arange(80) % 4).mean() > 0.8
+
+
+def test_a_product_new_to_the_state_borrows_from_like_words():
+    items = (*past_at().items, *(f"Q{i}" for i in range(4)))
+    likes = np.arange(0, 40, 10)  # Qi is called what the first product of taste i is called
+    words = sp.vstack([past_at().words, past_at().words[likes]], format="csr")
+    later = dataclasses.replace(past_at(), items=items, words=words)
+    scores = behaviour.score(fitted(), later)
+    np.testing.assert_allclose(scores[:, :40], behaviour.score(fitted(), past_at()), rtol=1e-4, atol=1e-5)
+    assert (scores[:, 40:].argmax(axis=1) == np.arange(80) % 4).mean() > 0.6  # chance: 0.25
+    wordless = behaviour.score(fitted(), dataclasses.replace(later, words=None))[:, 40:]
+    assert np.isfinite(wordless).all() and np.ptp(wordless, axis=1).max() < 1e-5
+
+
+def test_foretells_who_left_and_what_the_others_spend():
+    said = behaviour.predict(fitted(), past_at())
+    lapsed = np.array([user // 4 % 2 == 0 for user in said["user_key"]])
+    assert said["churn"].to_numpy()[lapsed].min() > said["churn"].to_numpy()[~lapsed].max()
+    assert said["value"].to_numpy()[lapsed].max() < said["value"].to_numpy()[~lapsed].min()
+
+
+def test_what_lies_after_a_set_does_not_reach_it():
+    """Each question's answer is the same, bit for bit, whatever the sets after it hold."""
+    every, model, state = past_at().histories, *restored()
+    users = np.arange(80)
+    at = np.full(80, START.timestamp() / 86_400 + 100.0)
+    late = every.set_at[every.row_set] >= at[0]
+    changed = dataclasses.replace(
+        every,
+        row_item=np.where(late, (every.row_item + 7) % 40, every.row_item).astype(np.int32),
+        row_value=np.where(late, 1e6, every.row_value).astype(np.float32),
+        row_quantity=np.where(late, 1e6, every.row_quantity).astype(np.float32),
+    )
+    assert late.any() and not late.all()
+    one, other = (ask(model, state, h, users, at) for h in (every, changed))
+    assert one.equal(other)
+    assert not one.equal(ask(model, state, every, users, at + 50))
+
+
+def test_truncated_histories_give_the_same_scores_bit_for_bit():
+    earlier = past_at().rewind(CUT - dt.timedelta(days=60))
+    whole = dataclasses.replace(past_at(), as_of=earlier.as_of)  # later sets are still in its histories
+    assert len(whole.histories.set_at) > len(earlier.histories.set_at)
+    assert behaviour.score(fitted(), whole).tobytes() == behaviour.score(fitted(), earlier).tobytes()
+    assert behaviour.predict(fitted(), whole).equals(behaviour.predict(fitted(), earlier))
+
+
+def restored() -> tuple[behaviour.Model, behaviour.State]:
+    return behaviour._restored(fitted(), past_at(), np.arange(40))[0], fitted()
+
+
+@torch.inference_mode()
+def ask(model, state, every, users, at):
+    batch = behaviour.collate(
+        every, users, at, kinds=np.arange(3), window=64, half_lives=state.config.again_days, season=False
+    )
+    return model(batch, model.items(state.content))
+
+
+def test_trend_holds_nothing_of_its_own_moment_or_later():
+    trend = behaviour._trend(past_at(), (7.0, 30.0))
+    day = past_at().day - 50.5  # between two rows: the older one counts
+    rows, newest = trend.at(np.array([day]))
+    then = behaviour._trend(past_at().rewind(CUT - dt.timedelta(days=51)), (7.0, 30.0))
+    assert rows[0] == 51
+    moved = newest - then.at(np.array([then.day]))[1]  # the floor follows the whole record, the order does not
+    assert np.abs(moved).max() < 0.2
+    later = dataclasses.replace(past_at(), histories=past_at().histories.before(past_at().day - 51))
+    assert np.abs(behaviour._trend(later, (7.0, 30.0)).at(np.array([day]))[1] - newest).max() < 0.2
+
+
+def test_trend_by_hand(make_past):
+    past = make_past((1, 10, "a"), (2, 3.5, "b"), (2, 0.5, "b"), items="ab")
+    rates = behaviour._trend(past, (2.0,)).rates[0]
+    little = 0.05 * 3 / 10 / 2
+    sold = np.array([0.5 ** (9 / 2), 0.5 ** (3 / 2) + 1.0])  # whole days, by the younger end of each
+    expected = np.log(sold / 2 + little)
+    np.testing.assert_allclose(rates[0], expected - expected.mean(), rtol=1e-5)
+
+
+def test_the_weights_repeat_and_depend_on_the_seed():
+    short = dataclasses.replace(TINY, steps=6)
+    first = behaviour.fit(past_at(), short, runtime=RUNTIME)
+    assert same(first, behaviour.fit(past_at(), short, runtime=RUNTIME))
+    assert not same(first, behaviour.fit(past_at(), short, runtime=Runtime(seed=2, threads=1)))
+
+
+def test_an_interrupted_fit_goes_on_bit_for_bit(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([sys.executable, __file__, tmp_path], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    steps = []
+    state = behaviour.fit(
+        past_at(), TINY, runtime=RUNTIME, folder=tmp_path, progress=lambda done, total: steps.append(done)
+    )
+    assert steps == list(range(101, 121))
+    assert same(state, fitted())
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+    short = dataclasses.replace(TINY, steps=2)
+    behaviour.fit(past_at(), short, runtime=RUNTIME, folder=tmp_path)
+    with pytest.raises(ModelError, match="other data"):
+        behaviour.fit(past_at(CUT - dt.timedelta(days=1)), short, runtime=RUNTIME, folder=tmp_path)
+    with pytest.raises(ModelError, match="other data"):
+        behaviour.fit(past_at(), dataclasses.replace(short, width=8), runtime=RUNTIME, folder=tmp_path)
+
+
+def test_every_user_is_taken_once_a_pass():
+    lessons = behaviour._lessons(past_at())
+    steps = behaviour._Steps(None, lessons, TINY, None, None, None, RUNTIME)
+    a_pass = int(np.ceil(len(lessons.target) / TINY.questions))
+    taken = [steps.users(step) for step in range(2 * a_pass)]
+    for first in (0, a_pass):
+        assert np.sort(np.concatenate(taken[first : first + a_pass])).tolist() == list(range(80))
+    assert [t.tolist() for t in taken[:a_pass]] != [t.tolist() for t in taken[a_pass:]]
+
+
+def test_a_customer_of_more_orders_than_a_step_holds(make_past):
+    past = make_past(*((1, days, "ab") for days in range(1, 30)), (2, 3, "b"), (3, 4, "a"), items="ab")
+    state = behaviour.fit(past, dataclasses.replace(TINY, steps=9, questions=4), runtime=RUNTIME)
+    assert np.isfinite(behaviour.score(state, past)).all()
+
+
+def test_nobody_bought_anything(make_past):
+    with pytest.raises(ModelError, match="no purchase of any product before as_of.*next order to learn from"):
+        behaviour.fit(make_past(items="ab", users=[1]), TINY, runtime=RUNTIME)
+
+
+def test_without_a_closed_horizon_it_ranks_but_does_not_foretell(make_past):
+    past = make_past((1, 20, "ab"), (1, 10, "ab"), (2, 9, "b"), items="ab")
+    state = behaviour.fit(past, dataclasses.replace(TINY, steps=3), runtime=RUNTIME)
+    assert behaviour.score(state, past).shape == (2, 2)
+    with pytest.raises(ModelError, match="no horizon had closed.*longer ledger or a shorter horizon"):
+        behaviour.predict(state, past)
+
+
+def test_a_kind_it_never_met_is_no_error():
+    every = past_at().histories
+    kind = np.where(np.arange(len(every.set_at)) % 5 == 0, 2, every.set_kind).astype(np.int8)
+    asked = dataclasses.replace(
+        past_at(), histories=dataclasses.replace(every, set_kind=kind, kinds=(*every.kinds, "Product Viewed"))
+    )
+    assert np.isfinite(behaviour.score(fitted(), asked)).all()
+
+
+def test_purchases_alone_are_targets(make_past):
+    past = make_past((1, 20, "a"), (1, 10, "b", "Order Refunded"), (1, 5, "c"), items="abc")
+    lessons = behaviour._lessons(past)
+    assert past.histories.set_kind[lessons.target].tolist() == [past.histories.kinds.index(PURCHASE)] * 2
+    np.testing.assert_allclose(past.day - lessons.after, [20, 20])  # the pause began with the last purchase
+
+
+if __name__ == "__main__":  # what test_an_interrupted_fit_goes_on_bit_for_bit kills: it kills itself after step 110
+    behaviour.fit(
+        past_at(),
+        TINY,
+        runtime=RUNTIME,
+        folder=Path(sys.argv[1]),
+        progress=lambda done, steps: os.kill(os.getpid(), signal.SIGKILL) if done == 110 else None,
+    )

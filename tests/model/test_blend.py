@@ -1,0 +1,253 @@
+"""Weights on planted views, the rewinding they are found by, and what the blend refuses."""
+
+import dataclasses
+import datetime as dt
+import sys
+import types
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pytest
+import scipy.sparse as sp
+from scipy.special import expit, logit
+
+from habitue.core import metrics
+from habitue.core.errors import ModelError
+from habitue.core.runtime import Runtime
+from habitue.model import behaviour, blend
+from habitue.model.past import Past, next_sets
+
+RUNTIME = Runtime(seed=1, threads=1)
+TINY = behaviour.Config(width=8, blocks=1, steps=4, questions=64, content=4)
+
+
+def test_standard_by_hand():
+    scores = np.array([[1.0, 2.0, 3.0], [7.0, 7.0, 7.0]], dtype=np.float32)
+    np.testing.assert_allclose(blend.standard(scores), [[-(1.5**0.5), 0, 1.5**0.5], [0, 0, 0]], rtol=1e-6)
+    assert blend.standard(scores).dtype == np.float32
+
+
+def test_rank_weights_climb_to_the_top():
+    best = np.array([2.0, 0.0, 0.5])  # the largest becomes 1
+    found = blend.rank_weights(lambda w: -float(np.square(w - best).sum()), 3)
+    np.testing.assert_allclose(found, [1, 0, 0.25])
+
+
+def test_rank_weights_stay_equal_where_nothing_helps():
+    np.testing.assert_allclose(blend.rank_weights(lambda w: 0.0, 3), 1)
+
+
+def test_gain_is_the_ndcg_that_evaluation_prints():
+    rng = np.random.default_rng(0)
+    views = rng.normal(size=(2, 30, 50)).astype(np.float32)
+    relevant = rng.random((30, 50)) < 0.1
+    relevant[4] = False
+    open_to = rng.random((30, 50)) < 0.8
+    gain = blend._gain(views, relevant & open_to, open_to)
+    users = (relevant & open_to).any(axis=1)
+    weights = np.array([0.3, 1.0])
+    placed = metrics.places(
+        np.tensordot(weights.astype(np.float32), views, axes=1)[users],
+        sp.csr_matrix((relevant & open_to)[users].astype(np.float32)),
+        masked=sp.csr_matrix(~open_to[users]).astype(np.float32),
+    )
+    assert gain(weights) == pytest.approx(metrics.ndcg_at(placed, 10).mean(), rel=1e-6)
+
+
+def test_gain_of_a_slice_nobody_is_in():
+    nothing = np.zeros((2, 3), dtype=bool)
+    assert blend._gain(np.zeros((1, 2, 3), dtype=np.float32), nothing, ~nothing) is None
+
+
+def test_churn_weights_find_the_view_that_knows():
+    rng = np.random.default_rng(0)
+    knows, guesses = rng.normal(size=(2, 20_000))
+    churned = rng.random(20_000) < expit(1.5 * knows - 0.7)
+    weights, intercept = blend.churn_weights({"knows": expit(knows), "guesses": expit(guesses)}, churned)
+    assert weights["knows"] == pytest.approx(1.5, abs=0.1)
+    assert weights["guesses"] == pytest.approx(0, abs=0.05)
+    assert intercept == pytest.approx(-0.7, abs=0.1)
+
+
+def test_a_view_that_is_wrong_gets_no_weight_rather_than_a_negative_one():
+    rng = np.random.default_rng(0)
+    wrong, knows = rng.normal(size=(2, 5_000))
+    churned = rng.random(5_000) < expit(knows - wrong)
+    weights, _ = blend.churn_weights({"wrong": expit(wrong), "knows": expit(knows)}, churned)
+    assert weights["wrong"] == 0 and weights["knows"] > 0.5
+
+
+def test_value_weights_bring_the_total_home():
+    rng = np.random.default_rng(0)
+    level = rng.normal(4, 1, size=20_000)
+    spends = rng.random(20_000) < 0.5
+    money = spends * np.exp(level) * rng.lognormal(0.7, 0.5, size=20_000)
+    low, noise = np.exp(level) / 10, np.exp(rng.normal(4, 1, size=20_000))
+    weights, intercept = blend.value_weights({"low": low, "noise": noise}, money)
+    forecast = np.exp(intercept) * low ** weights["low"] * noise ** weights["noise"]
+    assert weights["low"] == pytest.approx(1, abs=0.1) and weights["noise"] < 0.1
+    assert forecast.sum() == pytest.approx(money.sum(), rel=0.05)
+
+
+def test_value_weights_of_customers_who_all_spent_nothing():
+    weights, intercept = blend.value_weights({"one": np.array([1.0, 2.0, 0.0])}, np.zeros(3))
+    assert np.isfinite([*weights.values(), intercept]).all()
+
+
+# A shop with planted views: user b next buys product b % ITEMS, which only the view `oracle` knows ---------------
+
+USERS, ITEMS, DAY = 60, 12, 30
+
+
+@dataclass(frozen=True)
+class Settings:
+    pass
+
+
+@dataclass(frozen=True)
+class Table:
+    scores: np.ndarray  # [USERS, ITEMS]
+
+
+def planted(name: str, scores: np.ndarray, fits: list[Past], monkeypatch) -> str:
+    module = types.ModuleType(f"toys.{name}")
+    module.Config, module.State, module.ANSWERS = Settings, Table, frozenset({"rank"})
+
+    def fit(past, config, *, runtime):
+        fits.append(past)
+        return Table(scores.astype(np.float32))
+
+    module.fit = fit
+    module.score = lambda state, past: state.scores[past.histories.user_keys]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module.__name__
+
+
+@pytest.fixture
+def shop(make_past):
+    """Everybody buys something long ago, and product b % ITEMS in the last horizon."""
+    letters = "abcdefghijkl"
+    first = [(b, DAY + 5, letters[(b + 3) % ITEMS]) for b in range(USERS)]
+    second = [(b, DAY / 2, letters[b % ITEMS]) for b in range(USERS)]
+    return make_past(*first, *second, items=letters, horizon_days=DAY)
+
+
+@pytest.fixture
+def views(monkeypatch):
+    rng = np.random.default_rng(0)
+    oracle = rng.normal(size=(USERS, ITEMS))
+    oracle[np.arange(USERS), np.arange(USERS) % ITEMS] += 3
+    fits: list[Past] = []
+    names = (
+        planted("noise", rng.normal(size=(USERS, ITEMS)), fits, monkeypatch),
+        planted("oracle", oracle, fits, monkeypatch),
+    )
+    return names, fits
+
+
+def test_the_view_that_knows_gets_the_weight(shop, views):
+    names, _ = views
+    state = blend.fit(shop, blend.Config(views=names), runtime=RUNTIME)
+    assert state.judged["rank"] == USERS
+    assert state.weights["toys.oracle"] == 1 and state.weights["toys.noise"] <= 0.2
+    scores = blend.score(state, shop)
+    assert scores.dtype == np.float32 and scores.shape == (USERS, ITEMS)
+    expected = sum(state.weights[name] * blend.standard(state.views[name].scores) for name in names)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_are_found_on_views_that_saw_nothing_of_the_last_horizon(shop, views):
+    names, fits = views
+    blend.fit(shop, blend.Config(views=names), runtime=RUNTIME)
+    early, late = fits[:2], fits[2:]
+    assert [p.as_of for p in early] == [shop.as_of - dt.timedelta(days=DAY)] * 2
+    assert all((p.histories.set_at < p.day).all() for p in early)
+    assert [p.as_of for p in late] == [shop.as_of] * 2
+    assert all(len(p.histories.set_at) == 2 * USERS for p in late)
+
+
+def test_only_known_users_with_a_history_and_an_order_are_judged(make_past):
+    past = make_past(
+        (1, 40, "a"), (1, 5, "b"), (2, 40, "a"), (3, 5, "b"), (4, 40, "a"), (4, 5, "a"),
+        items="ab", guests=[4],
+    )  # fmt: skip
+    earlier = past.rewind(past.as_of - dt.timedelta(days=30))
+    target = next_sets(past.histories, after=earlier.day, until=past.day)
+    assert past.histories.user_keys[blend._judged(earlier, target, 0)].tolist() == [1]
+
+
+def test_with_few_users_every_view_counts_the_same(shop, views):
+    names, fits = views
+    state = blend.fit(shop, blend.Config(views=names, least_users=USERS + 1), runtime=RUNTIME)
+    assert set(state.weights.values()) == {1.0} and state.judged == {"rank": 0, "churn": 0}
+    assert [p.as_of for p in fits] == [shop.as_of] * 2  # nothing was fitted on the rewound past
+
+
+def test_the_steps_of_both_fits_are_counted_as_one_row(shop):
+    seen = []
+    settings = blend.Config(views=("popular", "behaviour"), behaviour=TINY)
+    blend.fit(shop, settings, runtime=RUNTIME, progress=lambda done, steps: seen.append((done, steps)))
+    assert seen == [(done, 8) for done in range(1, 9)]
+
+
+def test_checkpoints_of_the_two_fits_lie_apart(shop, tmp_path):
+    settings = blend.Config(views=("behaviour",), behaviour=TINY)
+    first = blend.fit(shop, settings, runtime=RUNTIME, folder=tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["rewound", "whole"]
+    again = blend.fit(shop, settings, runtime=RUNTIME, folder=tmp_path, progress=lambda *_: pytest.fail("trained"))
+    np.testing.assert_array_equal(blend.score(first, shop), blend.score(again, shop))
+
+
+def test_behaviour_enters_as_a_probability(shop):
+    state = behaviour.fit(shop, TINY, runtime=RUNTIME)
+    probability = np.exp(behaviour.score(state, shop).astype(np.float64))
+    probability /= probability.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        blend._view("behaviour", behaviour, state, shop), blend.standard(probability), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_without_a_closed_horizon_it_ranks_but_does_not_foretell(shop):
+    state = blend.fit(shop, blend.Config(behaviour=TINY), runtime=RUNTIME)
+    assert set(state.views) == {"popular", "neighbours", "ease", "behaviour"}
+    with pytest.raises(ModelError, match="no horizon had closed.*longer ledger or a shorter horizon"):
+        blend.predict(state, shop)
+
+
+def test_a_row_of_scores_does_not_depend_on_how_many_are_asked(shop, views, monkeypatch):
+    names, _ = views
+    state = blend.fit(shop, blend.Config(views=names), runtime=RUNTIME)
+    whole = blend.score(state, shop)
+    monkeypatch.setattr(blend, "USERS_A_CALL", 7)
+    assert blend.score(state, shop).tobytes() == whole.tobytes()
+
+
+def test_predictions_are_the_weighted_logits_and_logs(shop, monkeypatch):
+    """Two views of churn and money, by hand."""
+    told = {
+        "one": pl.DataFrame({"user_key": [1, 2], "churn": [0.5, 0.9], "value": [10.0, 0.0]}),
+        "two": pl.DataFrame({"user_key": [1, 2], "churn": [0.2, 0.5], "value": [1000.0, 1.0]}),
+    }
+    for name, table in told.items():
+        module = types.ModuleType(f"toys.{name}")
+        module.Config, module.ANSWERS, module.fit = Settings, frozenset({"churn", "value"}), None
+        module.predict = lambda state, past, table=table: table
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    state = blend.State(
+        views={"toys.one": None, "toys.two": None},
+        weights={},
+        churn={"toys.one": 1.0, "toys.two": 0.5},
+        churn_intercept=0.1,
+        value={"toys.one": 0.5, "toys.two": 0.5},
+        value_intercept=np.log(2),
+        judged={},
+    )
+    two = dataclasses.replace(shop, histories=histories_of_two(shop))
+    said = blend.predict(state, two)
+    np.testing.assert_allclose(said["churn"], expit([0.1 + 0.5 * logit(0.2), 0.1 + logit(0.9)]))
+    np.testing.assert_allclose(said["value"], [2 * 100, 2 * (blend.LITTLE_MONEY * 1) ** 0.5])
+
+
+def histories_of_two(shop):
+    return dataclasses.replace(shop.histories.take([1, 2]), user_keys=np.array([1, 2]))

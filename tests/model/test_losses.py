@@ -1,0 +1,127 @@
+"""Losses against plain references and values worked by hand."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import LogNormal
+
+from habitue.model.losses import CHUNK, Sparse, expected_money, set_cross_entropy, zero_inflated_log_normal
+
+Q, ITEMS, WIDTH, TRENDS, MOMENTS = 2 * CHUNK + 7, 23, 5, 2, 4  # three chunks, the last one short
+
+
+def sparse(dense: torch.Tensor) -> Sparse:
+    row, column = dense.nonzero(as_tuple=True)
+    return Sparse(row, column, dense[row, column].clone())
+
+
+@pytest.fixture
+def given() -> dict:
+    torch.manual_seed(0)
+    mask = torch.rand(Q, ITEMS) < 0.2
+    mask[5] = False  # a question without an extra
+    target = (torch.rand(Q, ITEMS) < 0.15).float()
+    target[:, 0] = 1
+    return {
+        "queries": torch.randn(Q, WIDTH),
+        "table": torch.randn(ITEMS, WIDTH),
+        "bias": torch.randn(ITEMS),
+        "trend": torch.randn(TRENDS, MOMENTS, ITEMS),
+        "trend_row": torch.randint(MOMENTS, (Q,)),
+        "trend_weight": torch.randn(Q, TRENDS),
+        "extra": sparse(torch.randn(Q, ITEMS) * mask),
+        "target": sparse(target / target.sum(1, keepdim=True)),
+        "weight": torch.rand(Q),
+    }
+
+
+def plain(given: dict) -> torch.Tensor:
+    """The same loss, every score at once, gradients by autograd."""
+    scores = given["queries"] @ given["table"].T + given["bias"]
+    scores = scores + torch.einsum("qk,kqi->qi", given["trend_weight"], given["trend"][:, given["trend_row"]])
+    scores = scores.index_put((given["extra"].row, given["extra"].column), given["extra"].value, accumulate=True)
+    target = torch.zeros(Q, ITEMS, dtype=scores.dtype)
+    target[given["target"].row, given["target"].column] = given["target"].value.to(scores.dtype)
+    return -(given["weight"] * (target * scores.log_softmax(1)).sum(1)).sum()
+
+
+def learnt(given: dict) -> list[torch.Tensor]:
+    tensors = [given[name] for name in ("queries", "table", "trend_weight")] + [given["extra"].value]
+    return [t.requires_grad_() for t in tensors]
+
+
+def test_set_cross_entropy_and_its_gradient_equal_autograds(given):
+    tensors = learnt(given)
+    loss = set_cross_entropy(**given)
+    torch.testing.assert_close(loss, plain(given), rtol=1e-5, atol=0)
+    mine = torch.autograd.grad(3 * loss, tensors)  # a factor upstream must reach every gradient
+    for got, expected in zip(mine, torch.autograd.grad(3 * plain(given), tensors), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_set_cross_entropy_by_hand():
+    """Scores ln 1, ln 2, ln 5; half the target on the second and half on the third: -(ln 1/4 + ln 5/8) / 2."""
+    loss = set_cross_entropy(
+        torch.tensor([[1.0]]),
+        torch.zeros(3, 1),
+        torch.tensor([0.0, math.log(2), 0.0]),
+        trend=torch.tensor([[[9.0, 9.0, 9.0], [0.0, 0.0, math.log(5) / 2]]]),
+        trend_row=torch.tensor([1]),
+        trend_weight=torch.tensor([[1.0]]),
+        extra=Sparse(torch.tensor([0]), torch.tensor([2]), torch.tensor([math.log(5) / 2])),
+        target=Sparse(torch.tensor([0, 0]), torch.tensor([1, 2]), torch.tensor([0.5, 0.5])),
+        weight=torch.tensor([2.0]),
+    )
+    assert loss.item() == pytest.approx(-(math.log(1 / 4) + math.log(5 / 8)), rel=1e-6)
+
+
+def test_set_cross_entropy_of_one_question_does_not_depend_on_the_others(given):
+    whole = set_cross_entropy(**given)
+    alone = []
+    for q in range(Q):
+        rows = {name: given[name][q : q + 1] for name in ("queries", "trend_row", "trend_weight", "weight")}
+        for name in ("extra", "target"):
+            one = given[name]
+            here = one.row == q
+            rows[name] = Sparse(one.row[here] - q, one.column[here], one.value[here])
+        alone.append(set_cross_entropy(**{**given, **rows}))
+    torch.testing.assert_close(whole, torch.stack(alone).sum(), rtol=1e-5, atol=0)
+
+
+def test_zero_inflated_log_normal_by_hand():
+    """p = 1/2 and nothing spent: ln 2. p = 1/2, log money 1 at mean 0 and spread 1: ln 2 + 1/2."""
+    raw_spread = math.log(math.e - 1)  # softplus of it is 1
+    parameters = torch.tensor([[0.0, 7.0, raw_spread], [0.0, 0.0, raw_spread]])
+    loss = zero_inflated_log_normal(parameters, torch.tensor([0.0, math.e]))
+    torch.testing.assert_close(loss, torch.tensor([math.log(2), math.log(2) + 0.5]))
+
+
+def test_zero_inflated_log_normal_is_the_likelihood_torch_knows():
+    torch.manual_seed(0)
+    parameters, money = torch.randn(50, 3), torch.rand(50) * 9 + 0.1
+    spread = torch.nn.functional.softplus(parameters[:, 2]).clamp(0.05, 2)
+    known = LogNormal(parameters[:, 1], spread).log_prob(money) + torch.sigmoid(parameters[:, 0]).log()
+    left_out = money.log() + math.log(2 * math.pi) / 2
+    torch.testing.assert_close(zero_inflated_log_normal(parameters, money), -(known + left_out))
+
+
+def test_no_money_moves_no_amount():
+    parameters = torch.randn(4, 3, requires_grad=True)
+    zero_inflated_log_normal(parameters, torch.zeros(4)).sum().backward()
+    assert (parameters.grad[:, 1:] == 0).all() and (parameters.grad[:, 0] > 0).all()
+
+
+def test_expected_money_is_the_mean_of_what_is_drawn():
+    torch.manual_seed(0)
+    parameters = torch.tensor([[0.4, 2.0, -0.5]])
+    spread = torch.nn.functional.softplus(parameters[0, 2])
+    amounts = LogNormal(parameters[0, 1], spread).sample((400_000,))
+    spends = torch.rand(400_000) < torch.sigmoid(parameters[0, 0])
+    assert expected_money(parameters).item() == pytest.approx((amounts * spends).mean().item(), rel=0.01)
+
+
+def test_expected_money_stays_finite():
+    wild = torch.tensor([[50.0, 1e9, 1e9], [-50.0, -1e9, -1e9]])
+    assert expected_money(wild).isfinite().all()
+    assert zero_inflated_log_normal(wild, torch.tensor([1.0, 1e30])).isfinite().all()
