@@ -131,6 +131,34 @@ def test_groups_drawn_from_noise_are_called_not_stable() -> None:
     assert personas._stability(apart, labels, personas.Config(), seed=0).min() > 0.99
 
 
+def test_stability_is_the_jaccard_similarity_with_the_best_match() -> None:
+    points = np.r_[np.zeros((100, 2)), np.ones((300, 2))] + np.random.default_rng(0).normal(scale=0.01, size=(400, 2))
+    labels = np.r_[np.zeros(200), np.ones(200)].astype(np.int64)  # not the two groups there are
+    stability = personas._stability(points, labels, dataclasses.replace(CONFIG, personas=2, bootstraps=20), seed=0)
+    assert stability == pytest.approx([100 / 200, 200 / 300], abs=0.04)
+
+
+def test_taste_is_the_square_root_of_the_shares_with_some_average_lines_added(past: Past) -> None:
+    lines = personas._lines(past, past.features)
+    space = personas._space(past, past.features, lines, CONFIG, seed=0)
+    values = personas._coordinates(space, past.features, lines)
+    assert space.names == ("order_count", "value_per_order", "days_since_last")
+    assert values[:, 0] == pytest.approx(np.log1p(past.features["order_count"].to_numpy()))
+    mine = np.bincount(space.group, weights=lines[7].toarray()[0])
+    every = np.bincount(space.group, weights=np.asarray(lines.sum(axis=0)).ravel())
+    shares = (mine + CONFIG.prior_lines * every / every.sum()) / (mine.sum() + CONFIG.prior_lines)
+    assert values[7, 3:] ** 2 == pytest.approx(shares)
+
+
+def test_a_wholesaler_is_no_group_of_his_own(past: Past) -> None:
+    giant = past.features.with_columns(
+        value_per_order=pl.when(pl.col("user_key") == 3).then(1e9).otherwise(pl.col("value_per_order"))
+    )
+    lines = personas._lines(past, giant)
+    space = personas._space(past, giant, lines, CONFIG, seed=0)
+    assert np.abs(personas._points(space, giant, lines) / space.weight).max() <= personas.SCALED
+
+
 def test_the_same_seed_gives_the_same_personas(past: Past, titles: dict[str, str]) -> None:
     one, two = (personas.find(past, titles, CONFIG, seed=5) for _ in range(2))
     assert one.cards.equals(two.cards) and one.members.equals(two.members) and one.moves.equals(two.moves)
