@@ -97,6 +97,38 @@ def test_money_is_net_and_cards_stand_by_it(found: personas.Personas, past: Past
     assert found.cards["money"].is_sorted(descending=True)
 
 
+def test_refunds_are_subtracted_from_the_money(past: Past, titles: dict[str, str]) -> None:
+    sent_back = past.features.with_columns(refunded=-pl.col("spend") / 4)
+    cards = personas.find(dataclasses.replace(past, features=sent_back), titles, CONFIG).cards
+    assert cards["money"].sum() == pytest.approx(past.features["spend"].sum() * 3 / 4)
+
+
+def test_a_name_says_in_which_way_behaviour_differs(past: Past, titles: dict[str, str]) -> None:
+    taste = pl.col("user_key") % 4
+    times = pl.when(taste == 0).then(20.0).when(taste == 1).then(0.05).otherwise(1.0)
+    planted = past.features.with_columns(value_per_order=pl.col("value_per_order") * times)
+    found = personas.find(dataclasses.replace(past, features=planted), titles, CONFIG)
+    name_of = dict(found.members.select(pl.col("user_key") % 4, "name").unique().iter_rows())
+    assert "big" in name_of[0].lower() and "small" not in name_of[0].lower()
+    assert "small" in name_of[1].lower() and "big" not in name_of[1].lower()
+    assert not {"big", "small"} & set(name_of[2].lower().replace(",", "").split())
+    sentence = found.cards.filter(pl.col("name") == name_of[0])["sentence"].item()
+    typical = [
+        f"{np.expm1(np.log1p(table['value_per_order'].to_numpy()).mean()):,.0f}"
+        for table in (planted.filter(taste == 0), planted)
+    ]
+    assert f"{typical[0]} an order ({typical[1]} for all)" in sentence
+
+
+def test_who_bought_in_neither_period_does_not_move(past: Past, titles: dict[str, str], shop: Events) -> None:
+    seen, _ = prepare.split(shop, CUT)
+    short = dataclasses.replace(
+        past, horizon_days=15, train_features=prepare.features(seen, as_of=CUT - dt.timedelta(days=15))
+    )
+    lately = seen.filter(pl.col("at") >= CUT - dt.timedelta(days=30))["user_key"].n_unique()
+    assert personas.find(short, titles, CONFIG).moves["n"].sum() == lately < 80
+
+
 def test_moves_count_those_who_bought_in_either_period(found: personas.Personas, shop: Events) -> None:
     middle, first = CUT - dt.timedelta(days=60), CUT - dt.timedelta(days=120)
     seen = shop.filter(pl.col("at") < CUT)
