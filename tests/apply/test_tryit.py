@@ -71,7 +71,9 @@ def test_scores_are_those_of_the_embedded_numbers(page: dict[str, Any], past: Pa
         assert ours[:10] == _ticking(page, *ticked)[:10]
 
 
-def test_vectors_are_the_positive_part_of_the_partial_correlations(past: Past) -> None:
+def test_vectors_are_the_positive_part_of_the_partial_correlations(shop: Events, past_of: Callable[..., Past]) -> None:
+    rare = (pl.col("item_id") < "P015") & (pl.col("user_key") % 3 > 0)  # so that EASE's own table is not symmetric
+    past = past_of(shop.filter(~rare), CUT)
     told = tryit.vectors(past, tryit.Config(dim=39), runtime=Runtime())
     settings = ease.Config()
     people = purchases(past, past.items, half_life_days=settings.half_life_days, cap=1).toarray().astype(float)
@@ -82,7 +84,7 @@ def test_vectors_are_the_positive_part_of_the_partial_correlations(past: Past) -
     value, vector = np.linalg.eigh(partial)
     positive = (vector * np.maximum(value, 0)) @ vector.T
     ours = (told.whole * told.scale) @ (told.whole * told.scale).T
-    np.testing.assert_allclose(ours, positive[np.ix_(told.items, told.items)], atol=0.0005)
+    np.testing.assert_allclose(ours, positive[np.ix_(told.items, told.items)], atol=0.001)
     assert np.abs(told.whole).max() == 127
 
 
@@ -143,7 +145,8 @@ def test_quality_is_measured_before_the_seal_on_new_products(past: Past, page: d
 def test_measured_are_known_customers_who_came_back_for_something_new(
     shop: Events, past_of: Callable[..., Past], horizon_days: int
 ) -> None:
-    past = past_of(shop, CUT, horizon_days=horizon_days)
+    newcomers = (pl.col("user_key") >= 100) & (pl.col("at") < CUT - dt.timedelta(days=horizon_days))
+    past = past_of(shop.filter(~newcomers), CUT, horizon_days=horizon_days)
     past = dataclasses.replace(past, known=np.arange(len(past.known)) % 3 > 0)
     [row], _ = tryit.measure(past, CONFIG, rivals=(), runtime=Runtime())
     then = past.day - horizon_days

@@ -16,6 +16,8 @@ CHARTS = """() => [...document.querySelectorAll("[data-chart]")].map((c) => ({
     name: c.dataset.chart + " " + c.dataset.path + " " + (c.dataset.slice || ""),
     marks: c.querySelectorAll("svg path, svg rect, svg circle").length,
     label: c.getAttribute("aria-label"),
+    empty: echarts.getInstanceByDom(c).getModel().getSeries().some((s) => s.getData().count() === 0
+        || (["custom", "bar", "sankey"].includes(s.subType) && !s.getData().getItemGraphicEl(s.getData().count() - 1))),
     inside: [...c.querySelectorAll("svg")].every((s) => s.getBoundingClientRect().width <= c.clientWidth + 1),
 }))"""
 
@@ -68,6 +70,7 @@ def test_every_chart_is_drawn_and_nothing_is_asked_of_anybody(path: Path, visit:
     assert len(charts) >= 17
     for chart in charts:
         assert chart["marks"] > 0, chart["name"]
+        assert not chart["empty"], chart["name"]
         assert chart["inside"], chart["name"]
         assert len(chart["label"]) > 15
     assert page.tab.locator(".failed, .undrawn").count() == 0
