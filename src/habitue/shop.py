@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,8 +108,9 @@ class Shop:
         if not folder.exists():
             runtime = machine.detect(seed=self.plan.seed)
             with stage("Looking back"):
-                past, titles = pipeline.look_back(tables, as_of=moment, plan=self.plan)
-            state = pipeline.fit(past, self.plan, runtime=runtime, folder=folder.parent / f".{folder.name}")
+                past, _ = pipeline.look_back(tables, as_of=moment, plan=self.plan)
+            checkpoints = folder.parent / f".{folder.name}"
+            state = pipeline.fit(past, self.plan, runtime=runtime, folder=checkpoints)
             manifest = {
                 "as_of": moment.isoformat(),
                 "horizon_days": self.plan.horizon_days,
@@ -117,6 +119,7 @@ class Shop:
                 "weights": {name: round(float(weight), 4) for name, weight in state.weights.items()},
             }
             artifact.save(folder, MODEL, state, manifest)
+            shutil.rmtree(checkpoints, ignore_errors=True)
         loaded = artifact.load(folder)
         return Trained(folder, loaded.state, loaded.manifest)
 
@@ -138,7 +141,7 @@ class Shop:
         if at.size:
             scores = blend.score(trained.state, past.take(at))[0]
         else:
-            scores = pipeline.popularity(trained.state, past)
+            scores = pipeline.popularity(trained.state.views["popular"], past.take([0]))[0]
         order = np.argsort(-scores, kind="stable")[:n]
         because: dict[str, list[str]] = {}
         if at.size and why:
@@ -177,7 +180,7 @@ class Shop:
             )
         tables = self._tables()
         past, _, trained = self._ask(tables, as_of)
-        told = blend.predict(trained.state, past.take(np.flatnonzero(past.known)))
+        told: pl.DataFrame = blend.predict(trained.state, past.take(np.flatnonzero(past.known)))
         events = tables.events.filter(pl.col("at") < past.as_of)
         so_far = events.group_by("user_key").agg(
             orders=pl.col("order_id").filter(pl.col("kind") == PURCHASE).n_unique().cast(pl.Int64),
