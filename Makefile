@@ -17,6 +17,7 @@ TORCH_INDEX ?=
 TORCH := 2.13.0
 
 BIN := .venv/bin
+CODE := src tests benchmarks
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 BREW_OPENMP := /opt/homebrew/opt/libomp/lib
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
@@ -32,8 +33,8 @@ demo: .venv/.core
 
 # Two workers with one thread each: the same sums in the same order on any machine, and both cores busy.
 test: .venv/.dev
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy --strict
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile -rs
 
