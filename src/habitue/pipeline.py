@@ -45,6 +45,7 @@ MODALITIES = {
     "popular": ["events"],
     "neighbours": ["events"],
     "ease": ["events", "text"],
+    "slist": ["events"],
     "clv": ["events"],
     "trees": ["events"],
     "behaviour": ["events", "text"],

@@ -34,10 +34,7 @@ def recommend(
         print_table(
             f"For customer {user_id}",
             {"rank": "right", "item": "left", "title": "left", "because they bought": "left"},
-            [
-                [str(r["rank"]), r["item_id"], r["title"] or "", "; ".join(r["because"] or [])]
-                for r in frame.to_dicts()
-            ],
+            [[str(r["rank"]), r["item_id"], r["title"] or "", "; ".join(r["because"] or [])] for r in frame.to_dicts()],
         )
 
 

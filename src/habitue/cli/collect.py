@@ -25,7 +25,9 @@ def init(
     if json:
         print_json({"workspace": str(shop.folder)})
     else:
-        typer.echo(f"Made {shop.folder}/habitue.toml. Next: habitue import orders.csv --mapping orders.toml -w {folder}")
+        typer.echo(
+            f"Made {shop.folder}/habitue.toml. Next: habitue import orders.csv --mapping orders.toml -w {folder}"
+        )
 
 
 def import_(

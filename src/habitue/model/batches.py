@@ -184,7 +184,7 @@ def _met(
     bought = is_purchase[row_of]
 
     def per_product(values: Doubles) -> Doubles:
-        return np.bincount(inverse, weights=values, minlength=len(places))
+        return np.bincount(inverse, weights=values, minlength=len(places)).astype(np.float64)
 
     last = np.full(len(places), np.inf)
     np.minimum.at(last, inverse, age)

@@ -30,7 +30,7 @@ from scipy.special import expit, logit
 from habitue.core import plugins
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
-from habitue.model import behaviour, clv, ease, neighbours, popular, trees
+from habitue.model import behaviour, clv, ease, neighbours, popular, slist, trees
 from habitue.model.past import Floats, Past, next_sets, purchases
 from habitue.model.train import Progress
 
@@ -54,10 +54,11 @@ POWER = 1.5  # of the Tweedie deviance
 class Config:
     """The views by file name, and the settings of each; a view of your own is fitted with its own defaults."""
 
-    views: tuple[str, ...] = ("popular", "neighbours", "ease", "clv", "trees", "behaviour")
+    views: tuple[str, ...] = ("popular", "neighbours", "ease", "slist", "clv", "trees", "behaviour")
     popular: popular.Config = field(default_factory=popular.Config)
     neighbours: neighbours.Config = field(default_factory=neighbours.Config)
     ease: ease.Config = field(default_factory=ease.Config)
+    slist: slist.Config = field(default_factory=slist.Config)
     clv: clv.Config = field(default_factory=clv.Config)
     trees: trees.Config = field(default_factory=trees.Config)
     behaviour: behaviour.Config = field(default_factory=behaviour.Config)

@@ -17,13 +17,14 @@ class Forecast(nn.Module):
 
     def __init__(self, inputs: int, *, churned: Tensor, money: Tensor, hidden: int = 64) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, 4))
+        last = nn.Linear(hidden, 4)
+        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), last)
         spent = money[money > 0].log() if bool((money > 0).any()) else torch.zeros(1)
         spread = spent.std(correction=0).clamp(0.1, 2.0)
         start = (_logit(churned.mean()), _logit((money > 0).float().mean()), spent.mean(), spread.expm1().log())
         with torch.no_grad():
-            self.layers[2].weight.mul_(0.1)
-            self.layers[2].bias.copy_(torch.stack(start))
+            last.weight.mul_(0.1)
+            last.bias.copy_(torch.stack(start))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [N, 4]: churn logit, and the three parameters of `losses.zero_inflated_log_normal`."""

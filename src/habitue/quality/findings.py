@@ -47,7 +47,10 @@ class _Ledger:
         orders = touched["order_id"].drop_nulls().n_unique()
         share = money / self.net if self.net else 0.0
         words = sentence.format(
-            rows=f"{touched.height:,}", orders=f"{orders:,}", money=f"{self.unit}{money:,.2f}", share=f"{100 * share:.1f} %"
+            rows=f"{touched.height:,}",
+            orders=f"{orders:,}",
+            money=f"{self.unit}{money:,.2f}",
+            share=f"{100 * share:.1f} %",
         )
         return {
             "code": code,
