@@ -3,13 +3,14 @@
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from tests.cli.conftest import HABITUE
+HABITUE = str(Path(sys.executable).with_name("habitue"))
 
 
 def rows(shop: Path) -> int:
@@ -36,9 +37,7 @@ def bad_files(folder: Path) -> dict[str, str]:
     """file -> what must be said of it."""
     (folder / "empty.csv").write_text("")
     (folder / "header.csv").write_text("date,order,product,name,quantity,price,customer\n")
-    (folder / "semicolon.csv").write_text(
-        "date;order;product;name;quantity;price;customer\n2024-01-01;1;P;n;1;1;c\n"
-    )
+    (folder / "semicolon.csv").write_text("date;order;product;name;quantity;price;customer\n2024-01-01;1;P;n;1;1;c\n")
     (folder / "column.csv").write_text("date,order,produkt,name,quantity,price,customer\n2024-01-01,1,P,n,1,1,c\n")
     whole = folder / "whole.parquet"
     pl.read_csv(folder / "orders.csv").write_parquet(whole)
@@ -58,7 +57,8 @@ def bad_files(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["empty.csv", "header.csv", "semicolon.csv", "column.csv", "cut.parquet", "folder.csv", "junk.csv", "absent.csv"]
+    "name",
+    ["empty.csv", "header.csv", "semicolon.csv", "column.csv", "cut.parquet", "folder.csv", "junk.csv", "absent.csv"],
 )
 def test_a_bad_file_is_refused_in_one_sentence(name, shop, run):
     folder = shop.parent

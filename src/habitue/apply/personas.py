@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import scipy.sparse as sp
-import threadpoolctl  # type: ignore[import-untyped]  # comes with scikit-learn
+import threadpoolctl  # comes with scikit-learn
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.preprocessing import normalize

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import scipy.sparse as sp
-import threadpoolctl  # type: ignore[import-untyped]  # comes with scikit-learn
+import threadpoolctl  # comes with scikit-learn
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize

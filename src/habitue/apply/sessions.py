@@ -12,7 +12,7 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 import polars as pl
-import threadpoolctl  # type: ignore[import-untyped]  # comes with scikit-learn
+import threadpoolctl  # comes with scikit-learn
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler

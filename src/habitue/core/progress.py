@@ -59,7 +59,7 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
 def steps(description: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar and yield the function that moves it: advance(done, total)."""
     if not _visible():
-        yield lambda done, total: None
+        yield lambda *_: None
         return
     from rich.progress import Progress
 

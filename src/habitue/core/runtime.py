@@ -20,8 +20,8 @@ def detect(*, seed: int = 0, threads: int = 1, device: str | None = None) -> Run
     """Build the Runtime of this process; set the threads of torch and BLAS, and torch's deterministic algorithms.
 
     One thread by default: the models of a shop are thousands of small operations. On 2 cores a second thread made the
-    flagship's training 3.6 times slower, and on a busy machine EASE's solve 12 times (LOG.md). `device` None picks an accelerator when torch sees one. Results
-    repeat for the same seed, machine, build and thread count.
+    flagship's training 3.6 times slower, and on a busy machine EASE's solve 12 times (LOG.md). `device` None picks an
+    accelerator when torch sees one. Results repeat for the same seed, machine, build and thread count.
     """
     import threadpoolctl
     import torch
