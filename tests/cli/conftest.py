@@ -28,11 +28,6 @@ price = "price"
 [user]
 column = "customer"
 """
-PLAN = """
-[blend.behaviour]
-width = 16
-steps = 30
-"""
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -51,12 +46,22 @@ def orders() -> pl.DataFrame:
     )
 
 
+@pytest.fixture(scope="session")
+def owner(orders: pl.DataFrame) -> Callable[[Path], Path]:
+    """Put orders.csv and orders.toml into a folder."""
+
+    def put(folder: Path) -> Path:
+        orders.write_csv(folder / "orders.csv")
+        (folder / "orders.toml").write_text(MAPPING)
+        return folder
+
+    return put
+
+
 @pytest.fixture
-def folder(tmp_path: Path, orders: pl.DataFrame) -> Path:
+def folder(tmp_path: Path, owner: Callable[[Path], Path]) -> Path:
     """A folder with orders.csv and orders.toml."""
-    orders.write_csv(tmp_path / "orders.csv")
-    (tmp_path / "orders.toml").write_text(MAPPING)
-    return tmp_path
+    return owner(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,23 @@ VERSION = 1  # of the folder's layout
 _PLAN_TEXT = """\
 # Habitue's plan for this shop. Lines that start with # are comments; a setting that does not exist stops the run.
 
+# Settings without a [section] stand before the first one. These are the defaults:
+# horizon_days = 92       # churn = no order, value = money, in so many days
+# cut = 2024-09-01        # the moment a back-test forecasts from; default: horizon_days before the end of the data
+# seed = 0                # the same seed, the same numbers
+
 [workspace]
 schema_version = {version}    # layout of this folder, written by `habitue init`; leave it
 buckets = {buckets}           # parts the users are divided into, fixed once rows are stored; more = less memory
 currency = "{currency}"    # ISO 4217; of files whose mapping names none
+
+# [[source]]              # a file that `habitue run` imports; paths from this folder
+# file = "orders.csv"
+# mapping = "orders.toml"
+
+# [season]                # a prior on the level of the horizon, stated before it is opened; 1 = none
+# factor = 1.2
+# source = "where it comes from, in words"
 """
 
 

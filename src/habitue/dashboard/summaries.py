@@ -212,13 +212,14 @@ def headline(
     foretold = float(told.select(pl.min_horizontal(pl.col("value"), actual).sum()).item())
     spent = float(told.select(actual.sum()).item())
     rank = verdicts["rank"]
-    lost_first = not (rank.best in ("behaviour", "blend") and rank.clear)
+    alone = _flagship_alone(outcome)
+    lost_first = alone is not None or not (rank.best in ("behaviour", "blend") and rank.clear)
     fifth = told.sort("churn", "user_key", descending=[True, False]).head(told.height // 5)
     named, gone = int(fifth["churned"].sum()), int(told["churned"].sum())
     found = _found(findings)
     return {
         "sentences": [
-            f"What they will buy: {rank.sentence}",
+            f"What they will buy: {alone or ''}{rank.sentence}",
             f"Who is lost: of the {fifth.height:,} customers held most at risk (a fifth of {told.height:,}), {named:,} "
             f"never came back in {forecast.past.horizon_days} days; that is {named / max(gone, 1):.0%} of the "
             f"{gone:,} who were lost.",
@@ -233,6 +234,16 @@ def headline(
         },
         "flagship_lost": lost_first,
     }
+
+
+def _flagship_alone(outcome: Outcome) -> str | None:
+    """Return the sentence that the flagship by itself is no better than personal repeat, or None when it is."""
+    lead = outcome.paired.filter(model="behaviour", slice="all", metric="ndcg@10").row(0, named=True)
+    if lead["low"] is not None and lead["low"] > 0:
+        return None
+    by_itself = outcome.metrics.filter(slice="all", metric="ndcg@10").rows_by_key("model", named=True, unique=True)
+    scored, count = by_itself["behaviour"]["mean"], by_itself["popular"]["mean"]
+    return f"the flagship alone does not beat personal repeat (NDCG@10 {scored:.3f} against {count:.3f}); "
 
 
 def _found(findings: Findings) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Config:
     trend_days: tuple[float, ...] = (7.0, 30.0, 90.0)  # half-lives
     again_days: tuple[float, ...] = (15.0, 60.0, 240.0)  # half-lives
     forecast_weight: float = 0.2  # of churn and money in the loss
-    steps: int = 800
+    steps: int = 600
     questions: int = 384  # a step
     learning_rate: float = 2e-3
 
