@@ -23,11 +23,13 @@ def past(make_past):
     )
 
 
-def ask(past, user, days, *, window=8, users=None):
+def ask(past, user, days, *, window=8, users=None, ranked=None):
     every = past.histories if users is None else past.histories.take(users)
     at = past.day - np.array(days, dtype=float)
     kinds = np.arange(len(every.kinds) + 1)
-    return collate(every, np.array(user), at, kinds=kinds, window=window, half_lives=HALF_LIVES, season=False)
+    return collate(
+        every, np.array(user), at, kinds=kinds, window=window, half_lives=HALF_LIVES, season=False, ranked=ranked
+    )
 
 
 def in_sight(batch: Batch, token: int) -> list[int]:
@@ -104,6 +106,12 @@ def test_a_users_numbers_do_not_depend_on_the_others(past):
     assert together.numbers[3:4].equal(alone.numbers[:1])
     assert together.numbers[5:].equal(alone.numbers[1:])
     assert together.met[together.met_query == 1].equal(alone.met)
+
+
+def test_only_the_questions_that_rank_are_told_what_was_met(past):
+    whole, first = ask(past, [0, 1], [0, 0]), ask(past, [0, 1], [0, 0], ranked=1)
+    assert first.met_query.tolist() == [0, 0, 0] and first.met.equal(whole.met[:3])
+    assert first.pair_to.equal(whole.pair_to) and first.numbers.equal(whole.numbers)
 
 
 def test_no_set_at_all(make_past):

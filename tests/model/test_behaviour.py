@@ -201,11 +201,27 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
 def test_every_user_is_taken_once_a_pass():
     lessons = behaviour._lessons(past_at())
     steps = behaviour._Steps(None, lessons, TINY, None, None, None, RUNTIME)
-    a_pass = int(np.ceil(len(lessons.target) / TINY.questions))
+    lessons_a_pass = np.minimum(np.diff(lessons.first), behaviour.LESSONS_A_PASS)
+    assert lessons_a_pass.sum() < len(lessons.target)
+    a_pass = int(np.ceil(lessons_a_pass.sum() / TINY.questions))
     taken = [steps.users(step) for step in range(2 * a_pass)]
     for first in (0, a_pass):
         assert np.sort(np.concatenate(taken[first : first + a_pass])).tolist() == list(range(80))
     assert [t.tolist() for t in taken[:a_pass]] != [t.tolist() for t in taken[a_pass:]]
+
+
+def test_lessons_are_drawn_from_the_users_own_without_repeats():
+    lessons = behaviour._lessons(past_at())
+    steps = behaviour._Steps(None, lessons, TINY, None, None, None, RUNTIME)
+    users = np.array([3, 4, 70])
+    count = np.diff(lessons.first)[users]
+    assert count.max() > behaviour.LESSONS_A_PASS
+    drawn, asker = steps.drawn(users, np.random.default_rng(0))
+    assert len(np.unique(drawn)) == len(drawn)
+    assert lessons.every.set_user[lessons.target[drawn]].tolist() == users[asker].tolist()
+    assert np.bincount(asker).tolist() == np.minimum(count, behaviour.LESSONS_A_PASS).tolist()
+    again, _ = steps.drawn(users, np.random.default_rng(1))
+    assert again.tolist() != drawn.tolist()
 
 
 def test_a_customer_of_more_orders_than_a_step_holds(make_past):

@@ -66,12 +66,14 @@ def collate(
     window: int,
     half_lives: tuple[float, ...],
     season: bool,
+    ranked: int | None = None,
 ) -> Batch:
     """Build the batch of the users in `every` and the questions (user, at); O(sets x window + rows in sight).
 
     user [Q] index into `every`; at [Q] days since 1970-01-01 UTC; kinds: place of each of `every.kinds` in the
     model's own list, and last the place of a question; `window`: newest sets that a token looks at and that count as
-    met; half_lives: days; season: tell the place in the year (only a shop known for a year can learn from it).
+    met; half_lives: days; season: tell the place in the year (only a shop known for a year can learn from it);
+    `ranked`: so many questions, the first ones, rank products and are told what was met before (None = all).
     """
     owner, sets = every.set_user, len(every.set_at)
     # The sets in sight of a token end before `end`; those strictly before its own moment end before `known`.
@@ -81,7 +83,8 @@ def collate(
     first = every.set_start[whose]
     start = np.maximum(first, end - window)
     back, gap, pair_from, pair_to = _pairs(every, start, end, when, sets)
-    met_query, met_item, met = _met(every, at, start[sets:], end[sets:], half_lives)
+    asked = slice(sets, None if ranked is None else sets + ranked)
+    met_query, met_item, met = _met(every, at[:ranked], start[asked], end[asked], half_lives)
     size = np.diff(every.row_start)
     of_kind = np.r_[kinds[every.set_kind], np.full(len(user), kinds[-1])]
     tensor = torch.from_numpy

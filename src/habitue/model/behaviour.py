@@ -44,6 +44,7 @@ ANSWERS = frozenset({"rank", "churn", "value"})
 
 UNSOLD = -1e4  # score of a product without sales while training: no evidence against it
 FIRST_WEIGHT = 0.3  # of a customer's first order among the questions: LOG.md, "first orders"
+LESSONS_A_PASS = 16  # of one customer: a hundred questions to one history cost more than they teach
 LABELS_A_STEP = 1.0  # questions about churn and money, per question about the next set
 BOUND = 3.0  # numbers are cut this many spreads from their mean: later moments lie outside what was trained on
 MOMENTS = 400  # trend is kept for at most so many moments
@@ -99,7 +100,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, batch: Batch) -> Tensor:
         """Return [N, D] from [N, D]."""
         x = x + self.drop(self.out(self.attend(self.before_attention(x), batch)))
-        hidden = self.drop(nn.functional.gelu(self.wide(self.before_forward(x))))
+        hidden = nn.functional.gelu(self.wide(self.before_forward(x)))
         x = x + self.drop(self.narrow(hidden))
         return x
 
@@ -295,6 +296,7 @@ def _lessons(past: Past) -> _Lessons:
     count = np.bincount(user, minlength=len(every.user_keys))
     # One over the root: a customer with 100 orders says more than one with two, but not fifty times more.
     weight = np.where(again, np.maximum(count[user] - 1, 1) ** -0.5, FIRST_WEIGHT)
+    weight *= np.maximum(count[user] / LESSONS_A_PASS, 1)  # those drawn stand for those left out
     labels = past.train_labels.filter(pl.col("user_key").is_in(every.user_keys.tolist())).sort("user_key", "as_of")
     owner = np.searchsorted(every.user_keys, labels["user_key"].to_numpy())
     return _Lessons(
@@ -374,10 +376,9 @@ class _Steps:
         lessons, device = self.lessons, self.runtime.device
         rng = np.random.default_rng((self.runtime.seed, step))
         users = self.users(step)
-        asked = ranges(lessons.first[users], lessons.first[users + 1])  # [Q] lessons
-        asker = np.repeat(np.arange(len(users)), lessons.first[users + 1] - lessons.first[users])
+        asked, asker = self.drawn(users, rng)
         labelled = ranges(lessons.label_first[users], lessons.label_first[users + 1])
-        share = LABELS_A_STEP * len(lessons.target) / max(len(lessons.label_user), 1)
+        share = LABELS_A_STEP * len(asked) / max(len(labelled), 1)
         labelled = labelled[rng.random(len(labelled)) < share]
         labelled_asker = np.searchsorted(users, lessons.label_user[labelled])
         until = lessons.every.set_at[lessons.target[asked]]
@@ -390,6 +391,7 @@ class _Steps:
             window=self.config.window,
             half_lives=self.config.again_days,
             season=lessons.season,
+            ranked=len(asked),
         ).to(device)
         model = self.model
         table = model.items(torch.from_numpy(self.content).to(device))
@@ -403,7 +405,7 @@ class _Steps:
 
     def users(self, step: int) -> Ints:
         """Return the users of a step, ascending: every pass takes each user once, in an order of its own."""
-        count = np.diff(self.lessons.first)
+        count = np.minimum(np.diff(self.lessons.first), LESSONS_A_PASS)
         askers = np.flatnonzero(count)
         steps = min(math.ceil(count.sum() / self.config.questions), len(askers))  # a pass
         order = np.random.default_rng((self.runtime.seed, step // steps, 1)).permutation(askers)
@@ -413,6 +415,16 @@ class _Steps:
         edges = np.minimum(np.maximum.accumulate(edges), len(askers) - steps) + places
         edges[0], edges[-1] = 0, len(askers)
         return np.sort(order[edges[step % steps] : edges[step % steps + 1]])
+
+    def drawn(self, users: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """Return up to LESSONS_A_PASS lessons of each user, and whose they are as an index into `users`."""
+        first = self.lessons.first
+        count = np.diff(first)[users]
+        every, asker = ranges(first[users], first[users + 1]), np.repeat(np.arange(len(users)), count)
+        shuffled = np.lexsort((rng.random(len(every)), asker))  # each user's own
+        place = np.arange(len(every)) - _edges(count)[asker]
+        kept = np.sort(shuffled[place < LESSONS_A_PASS])
+        return every[kept], asker[kept]
 
     def next_set(self, batch: Batch, table: Tensor, vectors: Tensor, asked: Ints, at: Doubles) -> Tensor:
         lessons, model, device = self.lessons, self.model, self.runtime.device

@@ -76,21 +76,24 @@ class _SetCrossEntropy(torch.autograd.Function):
             more = slice(extra_edge[chunk], extra_edge[chunk + 1])
             true = slice(target_edge[chunk], target_edge[chunk + 1])
             scores = torch.addmm(bias, queries[part], table.T)
-            for k in range(len(trend)):
-                scores.addcmul_(trend[k].index_select(0, trend_row[part]), trend_weight[part, k : k + 1])
+            lately = [rates.index_select(0, trend_row[part]) for rates in trend]
+            for k, rates in enumerate(lately):
+                scores.addcmul_(rates, trend_weight[part, k : k + 1])
             flat = scores.view(-1)
             at_extra = (extra.row[more] - start) * items + extra.column[more]
             at_target = (target.row[true] - start) * items + target.column[true]
             flat[at_extra] += extra_value[more]
             share = target.value[true] * weight[target.row[true]]
-            total = torch.logsumexp(scores, 1, keepdim=True)
-            loss += (weight[part] * total[:, 0]).sum() - (flat[at_target] * share).sum()
-            scores.sub_(total).exp_().mul_(weight[part, None])  # d loss / d scores = weight x (softmax - target)
+            scores.sub_(scores.amax(1, keepdim=True))
+            loss -= (flat[at_target] * share).sum()
+            total = scores.exp_().sum(1, keepdim=True)
+            loss += (weight[part] * total[:, 0].log()).sum()
+            scores.mul_(weight[part, None] / total)  # d loss / d scores = weight x (softmax - target)
             flat[at_target] -= share
             to_queries[part] = scores @ table
             to_table.addmm_(scores.T, queries[part])
-            for k in range(len(trend)):
-                to_trend[part, k] = (scores * trend[k].index_select(0, trend_row[part])).sum(1)
+            for k, rates in enumerate(lately):
+                to_trend[part, k] = torch.linalg.vecdot(scores, rates)
             to_extra[more] = flat[at_extra]
         ctx.save_for_backward(to_queries, to_table, to_trend, to_extra)
         return loss
