@@ -65,7 +65,7 @@ def lost(forecast: Forecast, outcome: Outcome, named: risk.Risk | None, verdict:
             }
             for row in rows
         ],
-        "verdict": verdict.sentence if named is None else f"{verdict.sentence} {named.verdict}",
+        "verdict": _capital(verdict.sentence if named is None else f"{verdict.sentence} {named.verdict}"),
     }
 
 
@@ -82,7 +82,7 @@ def spending(told: spend.Spend, outcome: Outcome, verdict: Verdict) -> dict[str,
             "bias_adjusted": told.bias_adjusted.mean,
         },
         "season": {"factor": told.season.factor, "source": told.season.source},
-        "verdict": f"{told.verdict} {verdict.sentence}",
+        "verdict": f"{told.verdict} {_capital(verdict.sentence)}",
     }
 
 
@@ -137,7 +137,7 @@ def buy(
         "metrics": metrics(outcome.metrics, protocol="BASKET", only=("ndcg@10", "hit@10", "recall@10")),
         "paired": paired.to_dicts(),
         "customers": shown,
-        "verdict": verdict.sentence,
+        "verdict": _capital(verdict.sentence),
     }
 
 
@@ -234,6 +234,10 @@ def headline(
         },
         "flagship_lost": lost_first,
     }
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _flagship_alone(outcome: Outcome) -> str | None:
