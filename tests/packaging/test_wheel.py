@@ -111,5 +111,6 @@ def test_the_wheel_gives_the_demo_of_the_checkout_without_a_network(environment,
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     installed = run_demo([*prefix, str(environment / "bin/habitue"), "demo"], elsewhere, env)
+    assert len(installed.report["meta"]["seal_sha256"]) == 64
     assert without_measurements(installed.report) == without_measurements(demo.report)
     assert installed.page.stat().st_size > 0
