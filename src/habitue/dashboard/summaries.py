@@ -219,7 +219,7 @@ def headline(
     found = _found(findings)
     return {
         "sentences": [
-            f"What they will buy: {alone or ''}{rank.sentence}",
+            f"What they will buy: {alone or ''}{_inside(rank.sentence)}",
             f"Who is lost: of the {fifth.height:,} customers held most at risk (a fifth of {told.height:,}), {named:,} "
             f"never came back in {forecast.past.horizon_days} days; that is {named / max(gone, 1):.0%} of the "
             f"{gone:,} who were lost.",
@@ -238,6 +238,11 @@ def headline(
 
 def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
+
+
+def _inside(sentence: str) -> str:
+    """Return a sentence to go on with after a colon or semicolon."""
+    return sentence[:1].lower() + sentence[1:] if sentence.startswith(("No ", "The ")) else sentence
 
 
 def _flagship_alone(outcome: Outcome) -> str | None:
