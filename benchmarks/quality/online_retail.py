@@ -37,7 +37,9 @@ def measure(seed: int) -> Metrics:
         collect.import_file(space, ledger.file, ledger.mapping, seed=seed)
         tables = pipeline.read(space, plan)
     past, titles = pipeline.look_back(tables, as_of=CUT, plan=plan)
-    forecast = pipeline.foresee(past, titles, state=pipeline.fit(past, plan, runtime=machine))
+    cost: dict[str, float] = {}
+    state = pipeline.fit(past, plan, runtime=machine, cost=cost)
+    forecast = pipeline.foresee(past, titles, state=state, cost=cost)
     return pipeline.judge(forecast, tables, plan=plan, dataset=DATASET, runtime=machine).metrics
 
 

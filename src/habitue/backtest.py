@@ -90,9 +90,10 @@ def foretell(tables: Tables, *, as_of: dt.datetime, plan: Plan, runtime: Runtime
     """
     with stage("Looking back"):
         past, titles = pipeline.look_back(tables, as_of=as_of, plan=plan)
-    state = pipeline.fit(past, plan, runtime=runtime)
+    cost: dict[str, float] = {}
+    state = pipeline.fit(past, plan, runtime=runtime, cost=cost)
     with stage("Asking every model about every customer"):
-        forecast = pipeline.foresee(past, titles, state=state)
+        forecast = pipeline.foresee(past, titles, state=state, cost=cost)
     named = risk.name(forecast.answers[MODEL], forecast.past)
     absent: dict[str, str] = {}
     with stage("Products nobody has bought yet, personas"):

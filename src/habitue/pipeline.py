@@ -75,7 +75,7 @@ class Forecast:
     state: blend.State
     ranks: Mapping[str, Floats]  # model -> [B, I]
     answers: Mapping[str, pl.DataFrame]  # model -> user_key, churn, value
-    cpu_s: Mapping[str, float]  # model -> CPU-seconds of its scores
+    cpu_s: Mapping[str, float]  # model -> CPU-seconds of fit and score
 
 
 @dataclass(frozen=True)
@@ -132,18 +132,23 @@ def look_back(tables: Tables, *, as_of: dt.datetime, plan: Plan, train: bool = T
     return past, dict(catalogue.drop_nulls("title").iter_rows())
 
 
-def fit(past: Past, plan: Plan, *, runtime: Runtime, folder: Path | None = None) -> blend.State:
-    """Fit every view and the blend of them; `folder` keeps checkpoints, from which an interrupted fit goes on."""
+def fit(
+    past: Past, plan: Plan, *, runtime: Runtime, folder: Path | None = None, cost: dict[str, float] | None = None
+) -> blend.State:
+    """Fit every view and the blend of them; `folder` keeps checkpoints, from which an interrupted fit goes on.
+
+    `cost` gets the CPU-seconds of each.
+    """
     with steps("Training") as progress:
-        return blend.fit(past, plan.blend, runtime=runtime, folder=folder, progress=progress)
+        return blend.fit(past, plan.blend, runtime=runtime, folder=folder, progress=progress, cost=cost)
 
 
-def foresee(past: Past, titles: dict[str, str], *, state: blend.State) -> Forecast:
-    """Ask every model about every known user."""
+def foresee(past: Past, titles: dict[str, str], *, state: blend.State, cost: Mapping[str, float]) -> Forecast:
+    """Ask every model about every known user; `cost`: CPU-seconds of the fits."""
     asked = past.take(np.flatnonzero(past.known))
     ranks: dict[str, Floats] = {"popularity": popularity(state.views["popular"], asked)}
     answers: dict[str, pl.DataFrame] = {}
-    cpu_s = {"popularity": 0.0}
+    cpu_s = {"popularity": cost["popular"]} | dict(cost)
     for name, view in {**state.views, "blend": state}.items():
         module = blend if name == "blend" else model_named(name)
         with _cpu(cpu_s, name):
@@ -224,7 +229,7 @@ def popularity(state: popular.State, past: Past) -> Floats:
 def _cpu(spent: dict[str, float], name: str) -> Iterator[None]:
     start = time.process_time()
     yield
-    spent[name] = round(time.process_time() - start, 2)
+    spent[name] = round(spent.get(name, 0.0) + time.process_time() - start, 2)
 
 
 def _peak_mb() -> float:

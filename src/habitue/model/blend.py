@@ -14,6 +14,7 @@ loss. For value: Tweedie deviance of power 1.5, as in `trees`.
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,12 +87,16 @@ def fit(
     runtime: Runtime,
     folder: Path | None = None,
     progress: Progress | None = None,
+    cost: dict[str, float] | None = None,
 ) -> State:
     """Fit every view twice and the weights between; the cost is that of the views.
+
+    `cost` gets the CPU-seconds of each view's fit on the whole past, and of everything together under "blend".
 
     `folder` keeps the checkpoints of views that take one; `progress(done, steps)` counts the steps of training in
     both fits. A past in which no horizon has closed has no view of churn and value: `predict` then refuses.
     """
+    started, spent = time.process_time(), {} if cost is None else cost
     modules = {name: _module(name) for name in config.views}
     if past.train_labels.is_empty():
         modules = {name: module for name, module in modules.items() if "rank" in module.ANSWERS}
@@ -119,8 +124,10 @@ def fit(
         value, value_intercept = value_weights(
             {n: a["value"].to_numpy() for n, a in answers.items()}, labels["value"].to_numpy()
         )
+    whole = _views(modules, past, config, runtime, folder and folder / "whole", _half(progress, 1), spent)
+    spent["blend"] = time.process_time() - started
     return State(
-        views=_views(modules, past, config, runtime, folder and folder / "whole", _half(progress, 1)),
+        views=whole,
         weights=weights,
         churn=churn,
         churn_intercept=churn_intercept,
@@ -235,13 +242,17 @@ def _views(
     runtime: Runtime,
     folder: Path | None,
     progress: Progress | None,
+    spent: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Fit every view; `behaviour` alone takes long enough to keep checkpoints and to count its steps."""
     states = {}
     for name, module in modules.items():
         settings = getattr(config, name) if hasattr(config, name) else module.Config()
         more = {"folder": folder, "progress": progress} if name == "behaviour" else {}
+        started = time.process_time()
         states[name] = module.fit(past, settings, runtime=runtime, **more)
+        if spent is not None:
+            spent[name] = time.process_time() - started
     return states
 
 
