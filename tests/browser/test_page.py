@@ -50,6 +50,11 @@ OVERFLOWING = """() => [...document.querySelectorAll("body *")]
     .filter((e) => !e.closest("svg") && e.getBoundingClientRect().right > innerWidth + 1)
     .map((e) => e.tagName + "." + e.className + " " + e.textContent.slice(0, 40))"""
 
+SQUEEZED = """() => [...document.querySelectorAll("caption, th, td, p, li, dd, h2, h3, h4, figcaption, summary")]
+    .filter((e) => e.getClientRects().length && !e.closest("thead"))
+    .filter((e) => e.getBoundingClientRect().height > 60 && e.getBoundingClientRect().width < 60)
+    .map((e) => e.tagName + "." + e.className + " " + e.textContent.slice(0, 40))"""
+
 
 @pytest.fixture(params=["hostile", "demo"])
 def path(request: pytest.FixtureRequest) -> Path:
@@ -83,6 +88,7 @@ def test_nothing_is_wider_than_the_screen(path: Path, visit: Any, width: int) ->
     tab = visit(path, width=width).tab
     assert tab.evaluate("document.documentElement.scrollWidth") == width
     assert tab.evaluate(OVERFLOWING) == []
+    assert tab.evaluate(SQUEEZED) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

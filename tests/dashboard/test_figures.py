@@ -54,6 +54,11 @@ def test_pivot_makes_a_table_per_slice_with_holes() -> None:
     assert (repeat["slice"], repeat["costs"], repeat["rows"][0]["cells"]) == ("repeat", False, [rows[3]])
 
 
+def test_findings_stand_by_the_money_they_touch() -> None:
+    rows = [{"code": code, "money": money} for code, money in (("a", 5.0), ("b", -9.0), ("c", 0.0), ("d", 7.0))]
+    assert [row["code"] for row in figures.largest(rows)] == ["b", "d", "a", "c"]
+
+
 def test_shown_models_are_those_of_the_shops_own_tables() -> None:
     def table(*models: str) -> dict[str, Any]:
         return {"metrics": [_row(m, "all", "auc", 0.5) for m in models]}

@@ -173,7 +173,7 @@ def test_numbers_are_written_for_people(report: dict[str, Any]) -> None:
     said = Page(render(report)).plain
     for words in (
         "£1,234,567",  # found
-        "£0 of the next 92 days",  # -0.4 is no minus
+        "£0 Of the next 92 days",  # -0.4 is no minus
         "Sealed on 9 September 2011, opened up to 9 December 2011",
         "The plain forecast ended 33.2 % below the fact; with the season, 14.7 % below it",
         "reach 38 % of those who were lost; calling at random reaches 20 %",  # .2 ** .6 between points
@@ -269,6 +269,8 @@ def test_a_page_of_nothing_but_a_headline_is_a_page(report: dict[str, Any]) -> N
         (("meta", "currency"), "a value the page draws is missing .*currency"),
         (("lost", "verdict"), "a value the page draws is missing .*verdict"),
         (("buy", "customers", 0, "list", 0, "title"), "a value the page draws is missing .*title"),
+        (("spend", "season", "factor"), "a value the page draws is missing .*factor"),
+        (("quality", "findings", 0, "rows"), "a value the page draws is missing .*rows"),
         (("lost", "metrics", 0, "mean"), "a value the page draws is missing .*mean"),
     ],
 )
@@ -278,6 +280,12 @@ def test_a_missing_value_is_named(report: dict[str, Any], path: tuple[Any, ...],
         part = part[key]
     del part[path[-1]]
     with pytest.raises(SchemaError, match=rf"dashboard.render: {found}|dashboard.render: the report {found}"):
+        render(report)
+
+
+def test_a_value_of_the_wrong_kind_is_refused(report: dict[str, Any]) -> None:
+    report["headline"]["money"]["found"] = "much"
+    with pytest.raises(SchemaError, match="a value the page draws is of the wrong kind .*hole nobody sees"):
         render(report)
 
 

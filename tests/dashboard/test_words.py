@@ -90,8 +90,24 @@ def test_names() -> None:
     assert words.measure("my_metric") == words.Measure("my_metric", "higher", "")
 
 
-def test_a_date_stays_on_one_line() -> None:
-    assert words.glue("On 9 September 2011 at 9 o'clock") == "On 9\xa0September\xa02011 at 9 o'clock"
+def test_a_sentence_is_set_as_the_page_is() -> None:
+    assert words.tidy("on 9 September 2011 at 9 o'clock", "GBP") == "On 9\xa0September\xa02011 at 9 o'clock"
+    assert words.tidy("of GBP -1,234.50 (-9.2 % to +1.0%), GBP 7", "GBP") == (
+        "Of −\u2060£1,234.50 (−9.2\u202f% to +1.0\u202f%), £7"
+    )
+    assert words.tidy("first-time 2011-09-09, EUR 5, x-1, 1-2", "GBP") == "First-time 2011-09-09, EUR 5, x-1, 1-2"
+    assert words.tidy("", "GBP") == ""
+
+
+def test_the_first_sentence_opens() -> None:
+    assert words.opening("AUC 0.748 wins. It is clear. Yes.") == ("AUC 0.748 wins.", "It is clear. Yes.")
+    assert words.opening("One sentence.") == ("One sentence.", "")
+
+
+def test_a_short_head_is_a_label() -> None:
+    assert words.label("Who is lost: of the 680: 465.") == ("Who is lost", "of the 680: 465.")
+    assert words.label("No head here.") == ("", "No head here.")
+    assert words.label("A head that is far too long to be one: x") == ("", "A head that is far too long to be one: x")
 
 
 def test_every_measure_says_which_way_is_better_in_one_sentence() -> None:

@@ -64,6 +64,11 @@ def pivot(metrics: Iterable[Row]) -> list[dict[str, Any]]:
     return tables
 
 
+def largest(findings: Iterable[Row]) -> list[Row]:
+    """Findings by the money they touch, the most first."""
+    return sorted(findings, key=lambda row: -abs(row["money"]))
+
+
 def shown_models(report: Mapping[str, Any]) -> list[str]:
     """The models of the shop's own tables, in the order of their first row."""
     parts = [rows(report, f"{key}.metrics") or [] for key in ("buy", "lost", "spend")]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def _environment(meta: Mapping[str, Any]) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     currency, time_zone = meta["currency"], meta.get("time_zone", "UTC")
-    environment.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "number": words.number,
         "percent": words.percent,
         "money": lambda value, digits=0: words.money(value, currency, digits),
@@ -107,7 +107,10 @@ def _environment(meta: Mapping[str, Any]) -> jinja2.Environment:
         "plain": words.plain,
         "slice": words.slice_name,
         "model": words.model_name,
-        "glue": words.glue,
+        "tidy": lambda text: words.tidy(text, currency),
+        "opening": words.opening,
+        "label": words.label,
+        "largest": figures.largest,
         "measure": words.measure,
         "score": lambda value, metric: words.score(value, metric, currency),
         "gap": words.gap,
@@ -119,8 +122,20 @@ def _environment(meta: Mapping[str, Any]) -> jinja2.Environment:
         "rows": figures.rows,
         "shown_models": figures.shown_models,
     }
+    environment.filters |= {name: _strict(function) for name, function in filters.items()}
     environment.globals |= {"models": words.MODELS, "terms": words.TERMS}
     return environment
+
+
+def _strict(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that names the value it did not get, where Python would only name its type."""
+
+    def filtered(value: Any, *settings: Any) -> Any:
+        if isinstance(value, jinja2.Undefined):
+            str(value)  # raises UndefinedError
+        return function(value, *settings)
+
+    return filtered
 
 
 def _json(data: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 THIN = "\u202f"  # narrow no-break space, between a number and its sign
 MINUS = "\u2212"
+JOINER = "\u2060"  # no line breaks here: between a minus and the sign of a currency
 SIGNS = {"GBP": "£", "EUR": "€", "USD": "$", "CNY": "¥", "JPY": "¥", "INR": "₹", "KRW": "₩"}
 
 
@@ -86,20 +87,34 @@ TERMS = (
 )
 
 MODELS = {
-    "popularity": "what sold most in the last days, the same list for everyone",
+    "popularity": "what sold most in the last 30 days, the same list for everyone",
     "popular": "what this customer bought before, the recent first, then what sells now: the simple count to beat",
     "neighbours": "products often bought by the same people, and what follows what",
     "ease": "a linear map from all a customer bought to all products",
+    "slist": "a linear map from all a customer bought to the very next order, repeats included",
     "clv": "the classical formula of buying rhythm and spend (BG/NBD, Gamma-Gamma)",
     "trees": "LightGBM on declared features of each customer",
-    "behaviour": "the flagship: one network that reads the whole history",
+    "behaviour": "one network that reads the whole history, products, words and time",
     "blend": "the flagship and the simple models, weighed",
 }
 
-LABELS = {  # models of section 9, whose names are no files of model/
+LABELS = {  # what people call a model
+    "popularity": "30-day popularity",
+    "popular": "personal repeat",
+    "neighbours": "item neighbours",
+    "ease": "EASE",
+    "slist": "SLIST",
+    "clv": "BG/NBD",
+    "trees": "boosted trees",
+    "behaviour": "the flagship",
+    "blend": "the blend",
     "words": "words",
+    "words_alone": "words alone",
+    "appetite": "who likes new things",
+    "busiest": "your busiest customers",
+    "chance": "any customer, by chance",
     "product_share": "the product's own record",
-    "trees_without_page_values": "trees, without PageValues",
+    "trees_without_page_values": "boosted trees, without PageValues",
     "logistic_without_page_values": "logistic, without PageValues",
     "ips": "IPS",
     "snips": "SNIPS",
@@ -191,9 +206,30 @@ def slice_name(slice: str) -> str:
     return SLICES.get(slice, plain(slice))
 
 
-def glue(text: str) -> str:
-    """Keep '9 September 2011' on one line."""
-    return re.sub(rf"(\d{{1,2}}) ({MONTHS}) (\d{{4}})", "\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}\\3", text)
+def tidy(text: str, currency: str) -> str:
+    """Set a sentence as the rest of the page is set: capital first, £ for GBP, a true minus, nothing torn apart.
+
+    'of GBP -1,234.50, 9.2 % on 9 September 2011' -> 'Of −£1,234.50, 9.2 % on 9 September 2011', the last two with
+    spaces that do not break.
+    """
+    money = rf"\b{re.escape(currency)} (-?)(?=\d)"
+    text = re.sub(money, lambda found: (MINUS + JOINER if found[1] else "") + sign(currency), text)
+    text = re.sub(r"(?<![\w.,])-(?=\d)", MINUS, text)
+    text = re.sub(r"(?<=\d) ?%", f"{THIN}%", text)
+    text = re.sub(rf"(\d{{1,2}}) ({MONTHS}) (\d{{4}})", "\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}\\3", text)
+    return text[:1].upper() + text[1:]
+
+
+def opening(text: str) -> tuple[str, str]:
+    """The first sentence, and the others."""
+    first, _, rest = text.partition(". ")
+    return (f"{first}.", rest) if rest else (text, "")
+
+
+def label(text: str) -> tuple[str, str]:
+    """'Who is lost: of the 680 ...' -> ('Who is lost', 'of the 680 ...'); ('', text) without a short head."""
+    head, colon, rest = text.partition(": ")
+    return (head, rest) if colon and len(head) <= 30 else ("", text)
 
 
 def for_scripts(currency: str) -> dict[str, Any]:

@@ -54,14 +54,15 @@ function colours() {
   const named = (name) => style.getPropertyValue("--" + name).trim();
   return {
     ink: named("ink"), soft: named("soft"), line: named("line"), surface: named("surface"), accent: named("accent"),
-    rust: named("rust"), blue: named("blue"), gold: named("gold"), plum: named("plum"), grey: named("grey"),
+    rust: named("rust"), blue: named("blue"), gold: named("gold"), plum: named("plum"), leaf: named("leaf"), grey: named("grey"),
     font: getComputedStyle(document.body).fontFamily,
   };
 }
 
 const OWN_COLOUR = {
   behaviour: "accent", blend: "rust", ease: "blue", trees: "gold", clv: "plum", popular: "gold", neighbours: "plum",
-  popularity: "grey", own_log: "accent", random: "grey", product_share: "grey",
+  popularity: "grey", slist: "leaf", words: "accent", words_alone: "blue", appetite: "plum", busiest: "gold",
+  chance: "grey", own_log: "accent", random: "grey", product_share: "grey",
 };
 
 // A model keeps its colour in every chart; one the page has no colour for takes the next of the palette.

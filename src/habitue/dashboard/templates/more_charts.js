@@ -1,18 +1,22 @@
 // Money, people and words.
 
-// Upright where there is room, lying on a phone; the number beside a group is actual over forecast.
+// Upright where there is room, lying on a phone; the number at the end of a group is actual over forecast.
 charts.deciles = function (rows, { c, width }) {
   const lying = width < 520;
-  const label = {
-    show: true, position: lying ? "right" : "top", color: c.soft, fontSize: 12, distance: 4,
-    formatter: ({ dataIndex }) => {
-      const ratio = rows[dataIndex].actual / rows[dataIndex].forecast;
-      return Number.isFinite(ratio) ? "\u00d7" + number(ratio, ratio < 9.95 ? 1 : 0) : "";
+  const series = (name, key, color) => ({
+    name, type: "bar", color, barGap: "6%", barCategoryGap: "28%", data: rows.map((r) => r[key]), itemStyle: { borderRadius: 2 },
+  });
+  const ends = rows.map((r) => Math.max(r.forecast, r.adjusted, r.actual));
+  const ratios = {
+    name: "actual over forecast", type: "scatter", symbolSize: 0, itemStyle: { opacity: 1 }, silent: true, data: lying ? ends.map((x, i) => [x, i]) : ends,
+    label: {
+      show: true, position: lying ? "right" : "top", color: c.soft, fontSize: 12, distance: 4,
+      formatter: ({ dataIndex }) => {
+        const ratio = rows[dataIndex].actual / rows[dataIndex].forecast;
+        return Number.isFinite(ratio) ? "\u00d7" + number(ratio, ratio < 9.95 ? 1 : 0) : "";
+      },
     },
   };
-  const series = (name, key, color, more) => ({
-    name, type: "bar", color, barGap: "6%", barCategoryGap: "28%", data: rows.map((r) => r[key]), itemStyle: { borderRadius: 2 }, ...more,
-  });
   const tenths = axis(c, { type: "category", inverse: lying, data: rows.map((r) => String(r.decile)), name: lying ? "" : "tenth of customers, by forecast", nameGap: 28 });
   const amounts = axis(c, { type: "value", splitNumber: lying ? 3 : 4, splitLine: grid(c), axisLine: { show: false }, axisLabel: { formatter: shortMoney } });
   return frame(c, {
@@ -21,11 +25,12 @@ charts.deciles = function (rows, { c, width }) {
     grid: { left: lying ? 28 : 56, right: lying ? 34 : 8, top: 40, bottom: lying ? 28 : 44 },
     tooltip: {
       trigger: "axis", axisPointer: { type: "shadow" },
-      formatter: (points) => tip(tenth(rows[points[0].dataIndex].decile) + ", " + number(rows[points[0].dataIndex].n) + " customers", points.map((p) => [p.seriesName, money(p.value)])),
+      formatter: (points) => tip(tenth(rows[points[0].dataIndex].decile) + ", " + number(rows[points[0].dataIndex].n) + " customers",
+        points.filter((p) => p.seriesType === "bar").map((p) => [p.seriesName, money(p.value)])),
     },
     xAxis: lying ? amounts : tenths,
     yAxis: lying ? tenths : amounts,
-    series: [series("forecast", "forecast", c.grey), series("with season", "adjusted", c.gold), series("actual", "actual", c.accent, { label })],
+    series: [series("forecast", "forecast", c.grey), series("with season", "adjusted", c.gold), series("actual", "actual", c.accent), ratios],
   });
 };
 
@@ -49,24 +54,19 @@ charts.totals = function (totals, { c }) {
 };
 
 charts.launches = function (part, { c, width }) {
-  const ways = {
-    words: ["told from words", c.accent], words_alone: ["words alone", c.blue], busiest: ["your busiest customers", c.gold],
-    chance: ["any customer, by chance", c.grey],
-  };
   const rows = (part.metrics || []).filter((r) => r.metric === "share_found");
   if (!rows.length) {
     rows.push({ model: "words", mean: part.share_found, low: part.low, high: part.high },
       { model: "busiest", mean: part.baseline_busiest }, { model: "chance", mean: part.chance });
   }
-  const way = (r) => ways[r.model] || [plain(r.model), c.plum];
-  return intervals(rows, { c, width, name: (r) => way(r)[0], colour: (r) => way(r)[1], say: (x) => percent(x, 1), zero: true });
+  return intervals(rows, { c, width, name: (r) => modelName(r.model), colour: (r) => colourOf(r.model, c), say: (x) => percent(x, 1), zero: true });
 };
 
 charts.moves = function (moves, { c, width }) {
   const node = (side, name) => side + ":" + (name ?? "");
   const said = (id) => id.slice(2) || (id.startsWith("0") ? "not yet a customer" : "bought nothing");
   const order = (report.personas.cards || []).map((card) => card.name);
-  const palette = [c.accent, c.gold, c.blue, c.rust, c.plum, c.grey];
+  const palette = [c.accent, c.gold, c.blue, c.rust, c.plum, c.leaf];
   const tone = (name) => palette[Math.max(0, order.indexOf(name)) % palette.length];
   const names = (side, key) => [...new Set(moves.map((m) => m[key]))]
     .sort((a, b) => (order.indexOf(a) + 99) % 99 - (order.indexOf(b) + 99) % 99)
@@ -80,7 +80,7 @@ charts.moves = function (moves, { c, width }) {
     series: [{
       type: "sankey", left: 2, right: 2, top: 8, bottom: 8, nodeWidth: 10, nodeGap: width < 520 ? 12 : 14, draggable: false, layoutIterations: 0,
       emphasis: { focus: "adjacency" },
-      label: { color: c.ink, fontSize: width < 520 ? 11.5 : 13, formatter: (p) => said(p.name), textBorderColor: c.surface, textBorderWidth: 3 },
+      label: { color: c.ink, fontSize: width < 520 ? 11.5 : 13, formatter: (p) => said(p.name), textBorderColor: c.surface, textBorderWidth: 3, width: width * 0.42, overflow: "break", lineHeight: 15 },
       lineStyle: { color: "source", opacity: 0.28, curveness: 0.5 },
       data: [...names(0, "from"), ...names(1, "to")],
       links: moves.filter((m) => m.n > 0).map((m) => ({ source: node(0, m.from), target: node(1, m.to), value: m.n })),
