@@ -137,6 +137,16 @@ def test_truncated_histories_give_the_same_scores_bit_for_bit():
     assert behaviour.predict(fitted(), whole).equals(behaviour.predict(fitted(), earlier))
 
 
+@pytest.mark.parametrize("users", [[0], [79], [6, 7], [3, 1, 2], list(range(70))])
+def test_an_answer_does_not_depend_on_who_else_is_asked(users):
+    """Bit for bit with MKL, where it was measured; other libraries may sum the last rows of a product otherwise."""
+    alone, together = past_at().take(users), past_at()
+    for answer in (behaviour.score, lambda s, p: behaviour.predict(s, p)["value"].to_numpy()):
+        one, other = answer(fitted(), alone), answer(fitted(), together)[users]
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+        assert one.tobytes() == other.tobytes() or not torch.backends.mkl.is_available()
+
+
 def restored() -> tuple[behaviour.Model, behaviour.State]:
     return behaviour._restored(fitted(), past_at(), np.arange(40))[0], fitted()
 

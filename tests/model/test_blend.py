@@ -63,36 +63,47 @@ def test_gain_of_a_slice_nobody_is_in():
 def test_churn_weights_find_the_view_that_knows():
     rng = np.random.default_rng(0)
     knows, guesses = rng.normal(size=(2, 20_000))
-    churned = rng.random(20_000) < expit(1.5 * knows - 0.7)
-    weights, intercept = blend.churn_weights({"knows": expit(knows), "guesses": expit(guesses)}, churned)
-    assert weights["knows"] == pytest.approx(1.5, abs=0.1)
-    assert weights["guesses"] == pytest.approx(0, abs=0.05)
-    assert intercept == pytest.approx(-0.7, abs=0.1)
+    churned = rng.random(20_000) < expit(knows)
+    weights = blend.churn_weights({"knows": expit(knows), "guesses": expit(guesses)}, churned)
+    assert weights["knows"] == pytest.approx(1, abs=0.03) and sum(weights.values()) == pytest.approx(1)
+
+
+def test_churn_weights_of_two_views_that_know_half_each():
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=(2, 50_000))
+    churned = rng.random(50_000) < expit(0.7 * one + 0.3 * two)
+    weights = blend.churn_weights({"one": expit(one), "two": expit(two)}, churned)
+    assert weights["one"] == pytest.approx(0.7, abs=0.03) and weights["two"] == pytest.approx(0.3, abs=0.03)
 
 
 def test_a_view_that_is_wrong_gets_no_weight_rather_than_a_negative_one():
     rng = np.random.default_rng(0)
     wrong, knows = rng.normal(size=(2, 5_000))
     churned = rng.random(5_000) < expit(knows - wrong)
-    weights, _ = blend.churn_weights({"wrong": expit(wrong), "knows": expit(knows)}, churned)
-    assert weights["wrong"] == 0 and weights["knows"] > 0.5
+    weights = blend.churn_weights({"wrong": expit(wrong), "knows": expit(knows)}, churned)
+    assert weights["wrong"] == pytest.approx(0, abs=1e-6) and weights["knows"] == pytest.approx(1)
 
 
-def test_value_weights_bring_the_total_home():
+def test_value_weights_find_the_view_that_knows():
     rng = np.random.default_rng(0)
     level = rng.normal(4, 1, size=20_000)
-    spends = rng.random(20_000) < 0.5
-    money = spends * np.exp(level) * rng.lognormal(0.7, 0.5, size=20_000)
-    low, noise = np.exp(level) / 10, np.exp(rng.normal(4, 1, size=20_000))
-    weights, intercept = blend.value_weights({"low": low, "noise": noise}, money)
-    forecast = np.exp(intercept) * low ** weights["low"] * noise ** weights["noise"]
-    assert weights["low"] == pytest.approx(1, abs=0.1) and weights["noise"] < 0.1
-    assert forecast.sum() == pytest.approx(money.sum(), rel=0.05)
+    money = (rng.random(20_000) < 0.5) * 2 * np.exp(level) * rng.lognormal(-0.125, 0.5, size=20_000)
+    noise = np.exp(rng.normal(4, 1, size=20_000))
+    weights = blend.value_weights({"knows": np.exp(level), "noise": noise}, money)
+    assert weights["knows"] > 0.9 and sum(weights.values()) == pytest.approx(1)
+
+
+def test_value_weights_do_not_depend_on_the_currency():
+    rng = np.random.default_rng(0)
+    views = {"one": rng.lognormal(4, 1, 500), "two": rng.lognormal(4, 1, 500)}
+    money = views["one"] * rng.lognormal(0, 1, 500)
+    cheap = blend.value_weights({n: v * 1000 for n, v in views.items()}, money * 1000)
+    assert cheap == pytest.approx(blend.value_weights(views, money), abs=1e-3)
 
 
 def test_value_weights_of_customers_who_all_spent_nothing():
-    weights, intercept = blend.value_weights({"one": np.array([1.0, 2.0, 0.0])}, np.zeros(3))
-    assert np.isfinite([*weights.values(), intercept]).all()
+    weights = blend.value_weights({"one": np.array([1.0, 2.0, 0.0]), "two": np.zeros(3)}, np.zeros(3))
+    assert sum(weights.values()) == pytest.approx(1)
 
 
 # A shop with planted views: user b next buys product b % ITEMS, which only the view `oracle` knows ---------------
@@ -237,16 +248,14 @@ def test_predictions_are_the_weighted_logits_and_logs(shop, monkeypatch):
     state = blend.State(
         views={"toys.one": None, "toys.two": None},
         weights={},
-        churn={"toys.one": 1.0, "toys.two": 0.5},
-        churn_intercept=0.1,
+        churn={"toys.one": 0.75, "toys.two": 0.25},
         value={"toys.one": 0.5, "toys.two": 0.5},
-        value_intercept=np.log(2),
         judged={},
     )
     two = dataclasses.replace(shop, histories=histories_of_two(shop))
     said = blend.predict(state, two)
-    np.testing.assert_allclose(said["churn"], expit([0.1 + 0.5 * logit(0.2), 0.1 + logit(0.9)]))
-    np.testing.assert_allclose(said["value"], [2 * 100, 2 * (blend.LITTLE_MONEY * 1) ** 0.5])
+    np.testing.assert_allclose(said["churn"], expit([0.25 * logit(0.2), 0.75 * logit(0.9)]))
+    np.testing.assert_allclose(said["value"], [100, blend.LITTLE_MONEY**0.5])
 
 
 def histories_of_two(shop):

@@ -165,7 +165,8 @@ class Model(nn.Module):
         """Return what products gain for being in the history; `asked` = vectors of the batch's first questions."""
         count = int(torch.searchsorted(batch.met_query, len(asked)))
         query, item = batch.met_query[:count], batch.met_item[:count]
-        habit = self.again(batch.met[:count])[:, 0] + self.again_item[item]
+        met = nn.functional.pad(batch.met[:count], (0, 0, 0, -count % 64))  # whole blocks of rows, see _asked
+        habit = self.again(met)[:count, 0] + self.again_item[item]
         return Sparse(query, item, habit + self.again_customer(asked)[query, 0])
 
     def foretell(self, asked: Tensor, batch: Batch) -> Tensor:
@@ -499,21 +500,24 @@ def _restored(state: State, past: Past, index: Ints) -> tuple[Model, Tensor]:
     return model, table
 
 
-def _asked(state: State, past: Past, model: Model, table: Tensor) -> Iterator[tuple[slice, Batch, Tensor]]:
+def _asked(state: State, past: Past, model: Model, table: Tensor) -> Iterator[tuple[Ints, Batch, Tensor]]:
     """Ask every user at `as_of`, USERS_A_CALL at once: the users, their batch, their vectors."""
     every = past.histories.before(past.day)
-    for start in range(0, len(every.user_keys), USERS_A_CALL):
-        users = np.arange(start, min(start + USERS_A_CALL, len(every.user_keys)))
+    count = len(every.user_keys)
+    for start in range(0, count, USERS_A_CALL):
+        # Always as many at once, the last one repeated: a product of fewer rows is summed in another order, and a
+        # user's answer would depend on how many others are asked.
+        users = np.minimum(np.arange(start, start + USERS_A_CALL), count - 1)
         batch = collate(
             every.take(users),
-            users - start,
-            np.full(len(users), past.day),
+            np.arange(USERS_A_CALL),
+            np.full(USERS_A_CALL, past.day),
             kinds=_kinds(state.kinds, every.kinds),
             window=state.config.window,
             half_lives=state.config.again_days,
             season=state.season,
         )
-        yield slice(start, start + len(users)), batch, model(batch, table)
+        yield users, batch, model(batch, table)
 
 
 def _kinds(known: tuple[str, ...], asked: tuple[str, ...]) -> Ints:

@@ -2,13 +2,16 @@
 
     rank     sum_v weight_v x z(score_v), z = mean 0 and spread 1 over the products of one customer; `behaviour` enters
              as the probability of its softmax
-    churn    logit = intercept + sum_v weight_v x logit(churn_v)
-    value    log money = intercept + sum_v weight_v x log(value_v)
+    churn    logit = sum_v weight_v x logit(churn_v), the weights add up to 1
+    value    log money = sum_v weight_v x log(value_v), the weights add up to 1
 
-No weight is below 0. They are found on the past itself: rewind it by one horizon, fit every view on that, and see
-which weights foretell the horizon that is known by now. Then every view is fitted again on the whole past. Found for
-rank: coordinate ascent on NDCG@10 of all products plus NDCG@10 of the products new to the customer. For churn: log
-loss. For value: Tweedie deviance of power 1.5, as in `trees`.
+No weight is below 0. How many leave and what is spent in all is left to the views, which learnt it from many moments;
+the one moment that the weights are found at would only bring its own season in.
+
+The weights are found on the past itself: rewind it by one horizon, fit every view on that, and see which weights
+foretell the horizon that is known by now. Then every view is fitted again on the whole past. Found for rank: coordinate
+ascent on NDCG@10 of all products plus NDCG@10 of the products new to the customer. For churn: log loss. For value:
+Tweedie deviance of power 1.5, as in `trees`.
 """
 
 from __future__ import annotations
@@ -48,7 +51,6 @@ USERS_A_CALL = 512
 LITTLE = 1e-4  # a probability is kept this far from 0 and 1
 LITTLE_MONEY = 0.01  # major units; the log of no money
 RIDGE = 1e-3  # pull of the weights for churn and value towards their plain mean
-POWER = 1.5  # of the Tweedie deviance
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,7 @@ class State:
     views: dict[str, Any]  # name -> that model's State
     weights: dict[str, float]  # of the ranks; the largest is 1
     churn: dict[str, float]
-    churn_intercept: float
     value: dict[str, float]
-    value_intercept: float
     judged: dict[str, int]  # customers the weights were found on: "rank", "churn"; 0 = every view counts the same
 
 
@@ -116,23 +116,16 @@ def fit(
         views = np.stack([_view(n, modules[n], before[n], asked) for n in rankers])
         weights = dict(zip(rankers, _rank_weights(views, asked, target[users]), strict=True))
     answers, labels = _told(modules, before, earlier, past, tellers) if told and tellers else ({}, pl.DataFrame())
-    churn_intercept = value_intercept = 0.0
     if len(labels):
-        churn, churn_intercept = churn_weights(
-            {n: a["churn"].to_numpy() for n, a in answers.items()}, labels["churned"].to_numpy()
-        )
-        value, value_intercept = value_weights(
-            {n: a["value"].to_numpy() for n, a in answers.items()}, labels["value"].to_numpy()
-        )
+        churn = churn_weights({n: a["churn"].to_numpy() for n, a in answers.items()}, labels["churned"].to_numpy())
+        value = value_weights({n: a["value"].to_numpy() for n, a in answers.items()}, labels["value"].to_numpy())
     whole = _views(modules, past, config, runtime, folder and folder / "whole", _half(progress, 1), spent)
     spent["blend"] = time.process_time() - started
     return State(
         views=whole,
         weights=weights,
         churn=churn,
-        churn_intercept=churn_intercept,
         value=value,
-        value_intercept=value_intercept,
         judged={"rank": len(users), "churn": len(labels)},
     )
 
@@ -161,8 +154,8 @@ def predict(state: State, past: Past) -> pl.DataFrame:
             remedy="Give a longer ledger or a shorter horizon",
         )
     told = {name: _module(name).predict(state.views[name], past) for name in state.churn}
-    churn = state.churn_intercept + sum(w * _logit(told[n]["churn"].to_numpy()) for n, w in state.churn.items())
-    value = state.value_intercept + sum(w * _log(told[n]["value"].to_numpy()) for n, w in state.value.items())
+    churn = sum(w * _logit(told[n]["churn"].to_numpy()) for n, w in state.churn.items())
+    value = sum(w * _log(told[n]["value"].to_numpy()) for n, w in state.value.items())
     return pl.DataFrame({"user_key": past.histories.user_keys, "churn": expit(churn), "value": np.exp(value)})
 
 
@@ -192,20 +185,19 @@ def rank_weights(gain: Callable[[Doubles], float], count: int) -> Doubles:
     return weights / (weights.max() or 1.0)
 
 
-def churn_weights(churn: Mapping[str, Doubles], churned: npt.NDArray[np.bool_]) -> tuple[dict[str, float], float]:
-    """Return the weights and the intercept of least log loss; `churn`: view -> probability [N]."""
+def churn_weights(churn: Mapping[str, Doubles], churned: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Return the weights of least log loss; `churn`: view -> probability [N]."""
     views = np.stack([_logit(p) for p in churn.values()], axis=1)
     sign = np.where(churned, 1.0, -1.0)
 
     def loss(linear: Doubles) -> tuple[float, Doubles]:
         return float(np.logaddexp(0, -sign * linear).mean()), -sign * expit(-sign * linear) / len(sign)
 
-    weights, intercept = _least(loss, views)
-    return dict(zip(churn, weights, strict=True)), intercept
+    return dict(zip(churn, _least(loss, views), strict=True))
 
 
-def value_weights(value: Mapping[str, Doubles], money: Doubles) -> tuple[dict[str, float], float]:
-    """Return the weights and the intercept of least Tweedie deviance; `value`: view -> money [N]."""
+def value_weights(value: Mapping[str, Doubles], money: Doubles) -> dict[str, float]:
+    """Return the weights of least Tweedie deviance of power 1.5; `value`: view -> money [N]."""
     paid = np.maximum(money, 0)
     level = float(paid.mean()) or 1.0
     views = np.stack([_log(v / level) for v in value.values()], axis=1)
@@ -215,24 +207,23 @@ def value_weights(value: Mapping[str, Doubles], money: Doubles) -> tuple[dict[st
         fall = paid / level / up
         return float(2 * (up + fall).mean()), (up - fall) / len(paid)
 
-    weights, intercept = _least(loss, views)
-    return dict(zip(value, weights, strict=True)), intercept + float(np.log(level)) * (1 - sum(weights))
+    return dict(zip(value, _least(loss, views), strict=True))
 
 
-def _least(loss: Callable[[Doubles], tuple[float, Doubles]], views: Doubles) -> tuple[list[float], float]:
-    """Minimise loss(intercept + views @ weights), weights >= 0; views [N, V]. Convex: one answer."""
+def _least(loss: Callable[[Doubles], tuple[float, Doubles]], views: Doubles) -> list[float]:
+    """Minimise loss(views @ weights) over weights that are at least 0 and add up to 1; views [N, V]. Convex."""
     count = views.shape[1]
-    plain = np.r_[np.full(count, 1 / count), 0.0]
-    design = np.c_[views, np.ones(len(views))]
+    plain = np.full(count, 1 / count)
 
-    def penalised(x: Doubles) -> tuple[float, Doubles]:
-        value, slope = loss(design @ x)
-        away = (x - plain) * np.r_[np.ones(count), 0.0]
-        return value + RIDGE * float(away @ away), design.T @ slope + 2 * RIDGE * away
+    def penalised(weights: Doubles) -> tuple[float, Doubles]:
+        value, slope = loss(views @ weights)
+        away = weights - plain
+        return value + RIDGE * float(away @ away), views.T @ slope + 2 * RIDGE * away
 
-    bounds = [(0.0, None)] * count + [(None, None)]
-    found = minimize(penalised, plain, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
-    return [float(w) for w in found.x[:count]], float(found.x[count])
+    one = {"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like}
+    found = minimize(penalised, plain, jac=True, method="SLSQP", bounds=[(0, 1)] * count, constraints=one)
+    weights = np.maximum(found.x, 0)
+    return [float(w) for w in weights / weights.sum()]
 
 
 def _views(
