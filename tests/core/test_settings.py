@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from habitue.core.errors import SettingsError
-from habitue.core.settings import fill, moment, read_toml
+from habitue.core.settings import Choice, fill, moment, read_toml, space, tuned
 
 
 @dataclass(frozen=True)
@@ -112,3 +112,19 @@ def test_what_is_not_toml_is_said(tmp_path, content):
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(SettingsError, match=r"absent\.toml: the file cannot be read \(No such file.*Check the path"):
         read_toml(tmp_path / "absent.toml")
+
+
+def test_what_may_be_tuned_stands_where_the_setting_stands():
+    @dataclass(frozen=True)
+    class Config:
+        ridge: float = tuned(200.0, 1, 5000, log=True)
+        neighbours: int = tuned(100, 10, 1000)
+        weighting: str = tuned("none", values=("none", "bm25"))
+        fixed: float = 1.0
+
+    assert Config() == Config(200.0, 100, "none", 1.0)
+    assert space(Config) == {
+        "ridge": Choice(1, 5000, log=True),
+        "neighbours": Choice(10, 1000, whole=True),
+        "weighting": Choice(values=("none", "bm25")),
+    }

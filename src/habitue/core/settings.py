@@ -118,3 +118,28 @@ def _moment(value: str | dt.date | dt.datetime, where: str) -> dt.datetime:
 def moment(value: str | dt.date | dt.datetime) -> dt.datetime:
     """Read a date or time written by a person as a UTC datetime. Raises SettingsError."""
     return _moment(value, "time")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What tuning may try for one setting: a range, or a few values."""
+
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False  # a range of ratios: 1 to 10 matters as much as 10 to 100
+    whole: bool = False  # integers only
+    values: tuple[Any, ...] = ()  # these and no range
+
+
+def tuned(default: Any, low: float = 0.0, high: float = 0.0, *, log: bool = False, values: tuple[Any, ...] = ()) -> Any:
+    """Return a dataclass field with `default` that tuning may vary: from `low` to `high`, or among `values`.
+
+    The range stands where the setting stands; `space` collects it. An int default varies over integers.
+    """
+    whole = isinstance(default, int) and not isinstance(default, bool)
+    return dataclasses.field(default=default, metadata={"choice": Choice(low, high, log, whole, values)})
+
+
+def space(config: type[Any]) -> dict[str, Choice]:
+    """Return what may be tuned of a frozen dataclass of settings, by field name, in order."""
+    return {f.name: f.metadata["choice"] for f in dataclasses.fields(config) if "choice" in f.metadata}
