@@ -1,5 +1,6 @@
-"""From words (and later pictures, sound and numbers) to vectors; one file is one modality."""
+"""From words, pictures and columns to vectors; one file is one modality."""
 
-from habitue.encode.vectors import Vectors
+from habitue.encode.modality import run
+from habitue.encode.vectors import Encoder, Vectors
 
-__all__ = ["Vectors"]
+__all__ = ["Encoder", "Vectors", "run"]
