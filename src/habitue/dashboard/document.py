@@ -24,12 +24,13 @@ def render(
     data: str,
     *,
     scripts: Sequence[str],
+    styles: Sequence[str] = ("page.css",),
     filters: Mapping[str, Callable[..., Any]],
     title: str,
     version: str,
     **values: Any,
 ) -> str:
-    """Return a page as HTML: `template` of templates/ with its `values`, and `data` (`embedded`) for its `scripts`.
+    """Return a page as HTML: `template` with its `values` and `styles`, and `data` (`embedded`) for its `scripts`.
 
     About 1.2 MB beside the data, most of it the charts. Raises jinja2.UndefinedError when the template asks for a value
     that is not there.
@@ -42,7 +43,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= {name: _strict(function) for name, function in filters.items()}
-    charts, style = _read("vendor/echarts.min.js"), _read("templates/page.css")
+    charts, style = _read("vendor/echarts.min.js"), "".join(_read(f"templates/{name}") for name in styles)
     drawing = "\n".join(_read(f"templates/{name}") for name in scripts)
     script = f'(function () {{\n"use strict";\n{drawing}}})();\n'
     return environment.get_template(template).render(
