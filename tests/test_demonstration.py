@@ -56,7 +56,7 @@ def test_the_printed_seal_is_that_of_the_file_and_of_the_report(demo):
 @pytest.mark.slow
 def test_every_model_stands_in_the_table_on_every_slice(demo):
     rows = {(m["model"], m["slice"]): m for m in demo.report["buy"]["metrics"] if m["metric"] == "ndcg@10"}
-    models = {"popularity", "popular", "neighbours", "ease", "slist", "behaviour", "blend"}
+    models = {"popularity", "popular", "neighbours", "rules", "ease", "slist", "behaviour", "blend"}
     assert set(rows) == {(model, part) for model in models for part in ("all", "repeat", "first_time")}
     assert rows["popular", "all"]["mean"] > 2.5 * rows["popularity", "all"]["mean"]
     assert rows["blend", "first_time"]["mean"] > 2 * rows["popular", "first_time"]["mean"]
@@ -75,11 +75,14 @@ def test_the_first_sentence_says_whether_the_flagship_lost(demo):
 
 
 @pytest.mark.slow
-def test_six_personas_with_products_and_stability(demo):
-    cards = demo.report["personas"]["cards"]
-    assert len(cards) == 6
-    assert all(0 <= card["stability"] <= 1 for card in cards)
-    assert all(product["lift"] >= 3 for card in cards for product in card["products"])
+def test_personas_that_come_back_with_risk_a_map_and_movement(demo):
+    told = demo.report["personas"]
+    cards = told["cards"]
+    assert 3 <= len(cards) <= 8
+    assert all(0.5 <= card["stability"] <= 1 and 0 < card["risk"] < 1 for card in cards)
+    assert all(product["lift"] >= 1.5 for card in cards for product in card["products"])
+    assert sum(len(group["points"]) for group in told["map"]) == 800
+    assert len(told["periods"]) == 3 and {move["step"] for move in told["moves"]} == {0, 1}
 
 
 @pytest.mark.slow

@@ -46,6 +46,7 @@ NAMES = {
     "blend": "the blend",
 }
 MODEL = "blend"  # the answers that are acted on: late fusion of every view
+GROUPING = personas.Config(draws=4, rows=2000, map_rows=800)  # a report must not wait long for its groups
 LISTED = 20  # places of each customer's list that are written out; the seal covers every score
 T = TypeVar("T")
 
@@ -98,7 +99,7 @@ def foretell(tables: Tables, *, as_of: dt.datetime, plan: Plan, runtime: Runtime
     absent: dict[str, str] = {}
     with stage("Products nobody has bought yet, personas"):
         told = _attempt(lambda: launches.tell(past), "launches", absent)
-        groups = _attempt(lambda: personas.find(past, titles, seed=runtime.seed), "personas", absent)
+        groups = _attempt(lambda: _grouped(tables, forecast, runtime), "personas", absent)
         ticks = _attempt(lambda: tryit.embed(past, titles), "try_it", absent)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -237,6 +238,20 @@ def _hold(sealed: Sealed) -> None:
             consequence="A forecast that can be changed afterwards proves nothing",
             remedy="Run the forecast again",
         )
+
+
+def _grouped(tables: Tables, forecast: Forecast, runtime: Runtime) -> personas.Personas:
+    """Return the personas at the cut, with the risk that was sealed."""
+    before = personas.earlier(forecast.past, tables.events, GROUPING)
+    return personas.find(
+        forecast.past,
+        forecast.titles,
+        GROUPING,
+        before=before,
+        items=tables.items,
+        risk=forecast.answers[MODEL],
+        seed=runtime.seed,
+    )
 
 
 def _attempt(answer: Callable[[], T], section: str, absent: dict[str, str]) -> T | None:

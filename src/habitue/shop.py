@@ -15,12 +15,13 @@ import polars as pl
 
 from habitue import collect, quality
 from habitue.core import settings, workspace
-from habitue.core.errors import ModelError, UsageError
+from habitue.core.errors import ModelError, UsageError, did_you_mean
 from habitue.core.progress import stage
 from habitue.core.schemas import PURCHASE, Findings, Quality
 from habitue.protect import identities
 
 if TYPE_CHECKING:  # torch takes seconds to load: an import or a check of a file must not wait for it
+    from habitue.apply.personas import Personas
     from habitue.model import blend
     from habitue.model.past import Past
     from habitue.pipeline import Tables
@@ -186,15 +187,65 @@ class Shop:
             orders=pl.col("order_id").filter(pl.col("kind") == PURCHASE).n_unique().cast(pl.Int64),
             spent=pl.col("value").sum().round(2),
         )
-        names = identities.aliases(self.space.identities).filter(pl.col("user_key").is_in(told["user_key"].implode()))
-        first = names.sort("linked_at", "alias").unique("user_key", keep="first").select("user_key", user_id="alias")
         return (
             told.select("user_key", score=task)
             .join(so_far, on="user_key", how="left")
-            .join(first, on="user_key", how="left")
+            .join(self._user_ids(told["user_key"]), on="user_key", how="left")
             .with_columns(as_of=pl.lit(past.as_of))
             .select("user_id", "user_key", "as_of", "score", "orders", "spent")
             .sort("score", "user_key", descending=[True, False])
+        )
+
+    def personas(
+        self,
+        *,
+        as_of: str | dt.date | None = None,
+        method: str = "auto",
+        count: int | None = None,
+        time_zone: str = "UTC",
+    ) -> Personas:
+        """Group the known customers by how and what they buy; see `apply.personas.find`.
+
+        `method` auto, kmeans, hdbscan or mixture; `count` None takes as many as are stable; `time_zone` in which hours
+        and weekdays are read. Where a model was trained by `as_of`, each persona has its churn risk.
+        """
+        from habitue import pipeline
+        from habitue.apply import personas
+        from habitue.model import blend
+
+        config = personas.Config(method=method, count=count, time_zone=time_zone)
+        tables = self._tables()
+        moment = self._moment(tables, as_of)
+        past, titles = pipeline.look_back(tables, as_of=moment, plan=self.plan, train=False)
+        risk = None
+        if self._models(moment):
+            risk = blend.predict(self._newest(moment).state, past.take(np.flatnonzero(past.known)))
+        before = personas.earlier(past, tables.events, config)
+        with stage("Grouping customers"):
+            return personas.find(
+                past, titles, config, before=before, items=tables.items, risk=risk, seed=self.plan.seed
+            )
+
+    def audience(self, found: Personas, persona: str | None = None) -> pl.DataFrame:
+        """Return user_id, user_key, persona, distance, probability, as_of of one persona's customers, or of everybody.
+
+        Distance (k-means, HDBSCAN) or probability (mixture) says how surely; the other is null. Surest first. Consent
+        is not read here. Raises UsageError for a persona that there is not.
+        """
+        names = found.cards["name"].to_list()
+        if persona is not None and persona not in names:
+            raise UsageError(
+                "audience",
+                found=f"there is no persona '{persona}'",
+                consequence="Nobody can be exported by that name",
+                remedy=did_you_mean(persona, names),
+            )
+        members = found.members if persona is None else found.members.filter(pl.col("name") == persona)
+        return (
+            members.join(self._user_ids(members["user_key"]), on="user_key", how="left", maintain_order="left")
+            .with_columns(as_of=pl.lit(found.as_of))
+            .sort("name", "distance", pl.col("probability").neg(), "user_key")
+            .select("user_id", "user_key", pl.col("name").alias("persona"), "distance", "probability", "as_of")
         )
 
     def report(self, *, cut: str | dt.date | None = None) -> Path:
@@ -243,22 +294,32 @@ class Shop:
         past, titles = pipeline.look_back(tables, as_of=moment, plan=self.plan, train=False)
         return past, titles, trained
 
+    def _models(self, moment: dt.datetime | None = None) -> list[Path]:
+        """Return the trained models, oldest first; with `moment` those that know nothing at or after it."""
+        folders = sorted(p for p in (self.space.models / MODEL).glob("[0-9]*") if p.is_dir())
+        return [p for p in folders if moment is None or p.name.split("-")[0] <= f"{moment:%Y%m%dT%H%M%SZ}"]
+
     def _newest(self, moment: dt.datetime) -> Trained:
         """Return the latest model that knows nothing at or after `moment`."""
         from habitue.model import artifact
 
-        folders = sorted(p for p in (self.space.models / MODEL).glob("[0-9]*") if p.is_dir())
-        early = [p for p in folders if p.name.split("-")[0] <= f"{moment:%Y%m%dT%H%M%SZ}"]
+        early = self._models(moment)
         if early:
             loaded = artifact.load(early[-1])
             return Trained(early[-1], loaded.state, loaded.manifest)
-        day = f"{moment:%Y-%m-%d}"
+        folders, day = self._models(), f"{moment:%Y-%m-%d}"
         raise ModelError(
             str(self.space.models / MODEL),
             found=f"{len(folders)} trained models, each knows the shop after {day}" if folders else "no trained model",
             consequence=f"An answer as of {day} would know the future" if folders else "Nobody can answer",
             remedy=f"Train one: habitue train --as-of {day}" if folders else "Train one: habitue train",
         )
+
+    def _user_ids(self, keys: pl.Series) -> pl.DataFrame:
+        """Return user_key, user_id: the shop's own id of each key, the one it had first."""
+        names = identities.aliases(self.space.identities).filter(pl.col("user_key").is_in(keys.implode()))
+        first = names.sort("linked_at", "alias").unique("user_key", keep="first")
+        return first.select("user_key", user_id="alias")
 
     def _key(self, user_id: str) -> int | None:
         kinds = identities.aliases(self.space.identities)["alias_kind"].unique().sort()

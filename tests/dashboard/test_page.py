@@ -238,6 +238,7 @@ OPTIONAL = [
     ("launches", "products"),
     ("personas", "cards"),
     ("personas", "moves"),
+    ("personas", "map"),
     ("quality", "scores"),
     ("quality", "findings"),
     *(("other_shops", key) for key in ("reviews", "sessions", "slots")),

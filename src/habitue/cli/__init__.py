@@ -10,7 +10,7 @@ import sys
 import typer
 
 from habitue import STAGES, __version__
-from habitue.cli import apply, collect, model, quality, report
+from habitue.cli import apply, collect, model, personas, quality, report
 from habitue.core.errors import HabitueError
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.command("check")(quality.check)
 app.command("train")(model.train)
 app.command("recommend")(apply.recommend)
 app.command("predict")(apply.predict)
+app.add_typer(personas.app, name="apply")
 app.command("report")(report.report)
 app.command("run")(report.run)
 

@@ -15,6 +15,8 @@ from habitue.dashboard.summaries import pseudonym
 from habitue.dashboard.words import money, percent, tidy
 
 EFFECTS = 8  # differences drawn of each persona
+SURPRISES = 20  # flows listed
+DRAWN = 10  # customers of a flow from which it is drawn: fewer may point to a person
 
 
 def sheet(found: Personas, *, shop: str, currency: str, command: str) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def _overview(found: Personas, currency: str) -> dict[str, Any]:
             percent(card["share"], 0),
             money(card["money"], currency),
             percent(card["money_share"], 0),
-            card["stability"] if card["stability"] is None else round(card["stability"], 2),
+            "" if card["stability"] is None else f"{card['stability']:.2f}",
             *([percent(card["risk"], 0)] if risky else []),
         ]
         for card in found.cards.to_dicts()
@@ -80,9 +82,9 @@ def _portrait(found: Personas, card: dict[str, Any], currency: str) -> dict[str,
                 "series": [
                     {
                         "name": card["name"],
-                        "values": [round(row["difference"], 3) for row in mine],
-                        "low": [round(row["low"], 3) for row in mine],
-                        "high": [round(row["high"], 3) for row in mine],
+                        "values": [round(row["difference"], 2) for row in mine],
+                        "low": [round(row["low"], 2) for row in mine],
+                        "high": [round(row["high"], 2) for row in mine],
                     }
                 ],
                 "note": "With 95 % intervals, against all other customers; right of 0 they have more of it.",
@@ -121,7 +123,7 @@ def _map(found: Personas) -> dict[str, Any]:
 
 def _movement(found: Personas) -> dict[str, Any]:
     order = [*found.cards["name"], movement.ASLEEP, movement.NOT_YET]
-    steps = found.flows.with_columns(
+    steps = found.flows.filter(pl.col("n") >= DRAWN).with_columns(
         source=pl.format("{} | {}", pl.col("step"), pl.col("from")),
         target=pl.format("{} | {}", pl.col("step") + 1, pl.col("to")),
     )
@@ -132,18 +134,35 @@ def _movement(found: Personas) -> dict[str, Any]:
         for name in order
         if f"{step} | {name}" in used
     ]
-    links = steps.select("source", "target", value="n").to_dicts()
+    more = found.flows.filter("more").sort("surprise", "step", "from", "to", descending=[True, False, False, False])
     rows = [
         [
             f"{found.labels[row['step']]} to {found.labels[row['step'] + 1]}",
             row["from"],
-            row["to"],
+            "stayed" if row["to"] == row["from"] else row["to"],
             row["n"],
             round(row["expected"]),
-            "more" if row["more"] else "",
         ]
-        for row in found.flows.to_dicts()
+        for row in more.head(SURPRISES).to_dicts()
     ]
+    parts: list[dict[str, Any]] = []
+    if nodes:
+        chart = {
+            "kind": "sankey",
+            "title": f"Customers from {found.labels[0]} to {found.labels[-1]}",
+            "nodes": nodes,
+            "links": steps.select("source", "target", value="n").to_dicts(),
+            "note": f"Flows of {DRAWN} customers or more.",
+        }
+        parts.append(chart)
+    if rows:
+        columns = _columns(["Period", "From", "To", "Customers", "By chance"], left=3)
+        note = (
+            "By chance: for who stayed, as if before and after were not connected; for who moved, the same among the "
+            "movers. Listed: more than three standard deviations above it, and at least ten customers."
+        )
+        title = "Flows larger than chance"
+        parts.append({"kind": "table", "title": title, "columns": columns, "rows": rows, "note": note})
     surprises = movement.surprises(found.flows, found.labels)
     return {
         "title": "Who moved",
@@ -152,22 +171,7 @@ def _movement(found: Personas) -> dict[str, Any]:
             "before.",
             *(surprises or ["No move from one persona to another is larger than chance."]),
         ],
-        "parts": [
-            {
-                "kind": "sankey",
-                "title": f"Customers from {found.labels[0]} to {found.labels[-1]}",
-                "nodes": nodes,
-                "links": links,
-            },
-            {
-                "kind": "table",
-                "title": "Every flow, and what chance would give",
-                "columns": _columns(["Period", "From", "To", "Customers", "By chance", "Larger than chance"], left=3),
-                "rows": rows,
-                "note": "By chance: for who stayed, as if before and after were not connected; for who moved, the same "
-                "among the movers. Larger: by more than three standard deviations, and at least ten customers.",
-            },
-        ],
+        "parts": parts,
     }
 
 
@@ -229,11 +233,11 @@ def _trust(found: Personas) -> dict[str, Any]:
     rows = [
         [
             f"{row['said']} (taken)" if row["taken"] else row["said"],
-            round(row["groups"], 1),
-            round(row["stability"], 2),
-            round(row["apart"], 2),
-            round(row["score"], 2),
-            _rounded(row["silhouette"], 2),
+            f"{row['groups']:.1f}",
+            f"{row['stability']:.2f}",
+            f"{row['apart']:.2f}",
+            f"{row['score']:.2f}",
+            "" if row["silhouette"] is None else f"{row['silhouette']:.2f}",
             percent(row["smallest"], 0),
             percent(row["none"], 0),
         ]
@@ -250,7 +254,8 @@ _TRUST = (
     "Stability: the customers are split into random halves, each is grouped by itself, and the agreement on the half "
     "that a grouping never saw is measured (adjusted Rand). Told apart: the chance that two customers fall into "
     "different groups, so that two stable halves do not win by being few.",
-    "Of groupings within one standard error of the best the one with the largest silhouette on the half left out is taken.",
+    "Of groupings within one standard error of the best, the one with the largest silhouette on the half left out is "
+    "taken.",
 )
 
 

@@ -62,15 +62,43 @@ charts.launches = function (part, { c, width }) {
   return intervals(rows, { c, width, name: (r) => modelName(r.model), colour: (r) => colourOf(r.model, c), say: (x) => percent(x, 1), zero: true });
 };
 
-charts.moves = function (moves, { c, width }) {
-  const node = (side, name) => side + ":" + (name ?? "");
-  const said = (id) => id.slice(2) || (id.startsWith("0") ? "not yet a customer" : "bought nothing");
-  const order = (report.personas.cards || []).map((card) => card.name);
+// The colour of a group is the same on the map and where it moves.
+function toneOf(name, c) {
+  const place = (report.personas.cards || []).findIndex((card) => card.name === name);
   const palette = [c.accent, c.gold, c.blue, c.rust, c.plum, c.leaf];
-  const tone = (name) => palette[Math.max(0, order.indexOf(name)) % palette.length];
-  const names = (side, key) => [...new Set(moves.map((m) => m[key]))]
-    .sort((a, b) => (order.indexOf(a) + 99) % 99 - (order.indexOf(b) + 99) % 99)
-    .map((name) => ({ name: node(side, name), itemStyle: { color: order.includes(name) ? tone(name) : c.soft }, label: { position: side ? "left" : "right" } }));
+  return place < 0 ? c.soft : palette[place % palette.length];
+}
+
+charts.map = function (groups, { c, width }) {
+  const names = groups.map((group) => group.name);
+  const rows = width < 520 ? names.length : Math.ceil(names.length / 2);
+  const hidden = { type: "value", show: false, min: -1.05, max: 1.05 };
+  return frame(c, {
+    height: Math.min(width, 520) + rows * 22,
+    legend: legend(c, names, { itemHeight: 10, itemWidth: 10, icon: "circle", orient: width < 520 ? "vertical" : "horizontal", itemGap: 8 }),
+    grid: { left: 4, right: 4, top: rows * 22 + 8, bottom: 4 },
+    tooltip: { trigger: "item", formatter: (p) => tip(p.seriesName) },
+    xAxis: hidden,
+    yAxis: hidden,
+    series: groups.map((group) => ({
+      name: group.name, type: "scatter", symbolSize: 4, data: group.points, itemStyle: { color: toneOf(group.name, c), opacity: 0.7 },
+    })),
+  });
+};
+
+charts.moves = function (moves, { c, width }) {
+  const node = (step, name) => step + ":" + (name ?? "");
+  const said = (id) => id.slice(id.indexOf(":") + 1) || (id.startsWith("0") ? "not yet a customer" : "bought nothing");
+  const order = (report.personas.cards || []).map((card) => card.name);
+  const place = (name) => (order.indexOf(name) + 99) % 99;
+  const ends = moves.flatMap((m) => [[m.step ?? 0, m.from], [(m.step ?? 0) + 1, m.to]]);
+  const last = Math.max(...ends.map(([step]) => step));
+  const names = [...new Map(ends.map((end) => [node(...end), end])).values()]
+    .sort((a, b) => a[0] - b[0] || place(a[1]) - place(b[1]))
+    .map(([step, name]) => ({
+      name: node(step, name), depth: step, itemStyle: { color: toneOf(name, c) },
+      label: { show: step === 0 || step === last || width >= 700, position: step === last ? "left" : "right" },
+    }));
   return frame(c, {
     tooltip: {
       trigger: "item",
@@ -80,10 +108,10 @@ charts.moves = function (moves, { c, width }) {
     series: [{
       type: "sankey", left: 2, right: 2, top: 8, bottom: 8, nodeWidth: 10, nodeGap: width < 520 ? 12 : 14, draggable: false, layoutIterations: 0,
       emphasis: { focus: "adjacency" },
-      label: { color: c.ink, fontSize: width < 520 ? 11.5 : 13, formatter: (p) => said(p.name), textBorderColor: c.surface, textBorderWidth: 3, width: width * 0.42, overflow: "break", lineHeight: 15 },
+      label: { color: c.ink, fontSize: width < 520 ? 11.5 : 13, formatter: (p) => said(p.name), textBorderColor: c.surface, textBorderWidth: 3, width: width * 0.84 / (last + 1), overflow: "break", lineHeight: 15 },
       lineStyle: { color: "source", opacity: 0.28, curveness: 0.5 },
-      data: [...names(0, "from"), ...names(1, "to")],
-      links: moves.filter((m) => m.n > 0).map((m) => ({ source: node(0, m.from), target: node(1, m.to), value: m.n })),
+      data: names,
+      links: moves.filter((m) => m.n > 0).map((m) => ({ source: node(m.step ?? 0, m.from), target: node((m.step ?? 0) + 1, m.to), value: m.n })),
     }],
   });
 };
