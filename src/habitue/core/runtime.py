@@ -1,8 +1,11 @@
-"""Where a run happens: device, threads and seed, built once and passed in."""
+"""Where a run happens: device, threads, seed and folders, built once and passed in."""
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,7 @@ class Runtime:
     threads: int = 1
     rank: int = 0
     world: int = 1
+    budget_s: float | None = None  # CPU-seconds after which training ends with what it has; None = no limit
 
 
 def detect(*, seed: int = 0, threads: int = 1, device: str | None = None) -> Runtime:
@@ -34,3 +38,21 @@ def detect(*, seed: int = 0, threads: int = 1, device: str | None = None) -> Run
     if device == "cpu":
         torch.use_deterministic_algorithms(True)
     return Runtime(device=device, seed=seed, threads=threads)
+
+
+def models_folder() -> Path:
+    """Return where pretrained weights lie: $HABITUE_MODELS, else `habitue/models` in the user's cache folder.
+
+    The cache folder is $XDG_CACHE_HOME or ~/.cache, and ~/Library/Caches on macOS. Makes nothing.
+    """
+    named = os.environ.get("HABITUE_MODELS")
+    if named:
+        return Path(named)
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/habitue/models"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "habitue/models"
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """Return the environment of this process with `changes`, for a program it starts."""
+    return os.environ | changes

