@@ -27,6 +27,7 @@ Ints = npt.NDArray[np.int64]
 Statistic = Callable[[Floats], Floats]  # weight [draws, n] -> [draws]
 
 CELLS = 2_000_000  # draws x rows held at once by `bootstrap`: 16 MB an array
+FEW = 8  # relevant items of a user that are placed by counting; more of them by sorting the row once
 DEFINED = 0.95  # share of draws that must have a value for an interval to be told
 
 
@@ -55,8 +56,8 @@ class Places:
 def places(scores: npt.NDArray[Any], relevant: sp.csr_matrix, *, masked: sp.csr_matrix | None = None) -> Places:
     """Place the relevant items of each user in the full catalogue; `scores` [B, I], higher = better.
 
-    `relevant` and `masked` [B, <= I]: non-zero = relevant, or no candidate for this user. One row of scores is sorted
-    at a time: O(B I log I) time, O(I) memory beyond the arguments. Raises ModelError for a score that is NaN or
+    `relevant` and `masked` [B, <= I]: non-zero = relevant, or no candidate for this user. One row of scores is looked
+    at at a time: O(B I log I) time, O(I) memory beyond the arguments. Raises ModelError for a score that is NaN or
     infinite, a user without a relevant item, and a relevant item that is masked.
     """
     wanted = _indices(relevant, scores.shape, "relevant")
@@ -77,10 +78,7 @@ def places(scores: npt.NDArray[Any], relevant: sp.csr_matrix, *, masked: sp.csr_
             if np.isin(wanted.indices[rows], out).any():
                 raise _undefined("metrics.places", "a relevant item is masked", "Mask only what cannot be relevant")
             row = np.delete(row, out)
-        row = np.sort(row)
-        right = np.searchsorted(row, mine, side="right")
-        above[rows] = row.size - right
-        tied[rows] = right - np.searchsorted(row, mine, side="left")
+        above[rows], tied[rows] = _counted(row, mine) if mine.size <= FEW else _sorted(row, mine)
     user = np.repeat(np.arange(count.size), count)
     order = np.lexsort((above, user))
     user, above, tied = user[order], above[order], tied[order]
@@ -93,6 +91,18 @@ def places(scores: npt.NDArray[Any], relevant: sp.csr_matrix, *, masked: sp.csr_
         relevant=np.diff(np.r_[start, user.size]),
         relevant_above=start - wanted.indptr[user[start]],
     )
+
+
+def _counted(row: npt.NDArray[Any], mine: npt.NDArray[Any]) -> tuple[Ints, Ints]:
+    """Return how many of `row` are above each of `mine`, and how many equal to it; O(row x mine)."""
+    return (row > mine[:, None]).sum(axis=1), (row == mine[:, None]).sum(axis=1)
+
+
+def _sorted(row: npt.NDArray[Any], mine: npt.NDArray[Any]) -> tuple[Ints, Ints]:
+    """The same by sorting; O(row log row)."""
+    row = np.sort(row)
+    right = np.searchsorted(row, mine, side="right")
+    return row.size - right, right - np.searchsorted(row, mine, side="left")
 
 
 def ndcg_at(at: Places, k: int) -> Floats:
@@ -268,6 +278,48 @@ def best_threshold(truth: npt.ArrayLike, score: npt.ArrayLike) -> tuple[float, f
     return float(np.unique(s)[::-1][best]), float(every[best])
 
 
+# One of several classes ---------------------------------------------------------------------------------------------
+
+
+def accuracy(truth: npt.ArrayLike, said: npt.ArrayLike, *, weight: Floats | None = None) -> Floats:
+    """Return the share of rows whose class was said."""
+    y, s, w = _aligned("metrics.accuracy", truth, said, weight)
+    return mean((y == s).astype(np.float64), weight=w)
+
+
+def macro_f1(truth: npt.ArrayLike, said: npt.ArrayLike, *, weight: Floats | None = None) -> Floats:
+    """Return the mean over classes of 2 TP / (2 TP + FP + FN), each class counting the same (Sokolova, Lapalme 2009).
+
+    The classes are those that are true or said of some row (scikit-learn's definition); in a draw that holds none of
+    a class it is left out. O(draws x rows).
+    """
+    y, s, w = _aligned("metrics.macro_f1", truth, said, weight)
+    classes, codes = np.unique(np.r_[y, s], return_inverse=True)
+    rows, n = np.arange(y.size), y.size
+    true, guess = (sp.csr_matrix((np.ones(n), (rows, c)), shape=(n, classes.size)) for c in (codes[:n], codes[n:]))
+    both = np.atleast_2d(w) @ (true + guess)
+    hit = np.atleast_2d(w) @ true.multiply(guess).tocsr()
+    each = np.divide(2 * hit, both, out=np.full(both.shape, np.nan), where=both > 0)
+    told = np.isfinite(each)
+    return _ratio(np.where(told, each, 0).sum(-1), told.sum(-1)).reshape(w.shape[:-1])
+
+
+def log_loss_of_classes(truth: npt.ArrayLike, shares: Floats, *, weight: Floats | None = None) -> Floats:
+    """Return -mean(ln p of the true class), nats, p clipped as in `log_loss`; `shares` [n, classes]."""
+    y, p = _shares("metrics.log_loss_of_classes", truth, shares)
+    given = np.clip(p[np.arange(y.size), y], np.finfo(np.float64).eps, 1.0)
+    return mean(-np.log(given), weight=weight)
+
+
+def ece_of_classes(truth: npt.ArrayLike, shares: Floats, *, bins: int = 10, weight: Floats | None = None) -> Floats:
+    """Return the expected calibration error of the likeliest class: its share against how often it is right.
+
+    Guo et al., "On calibration of modern neural networks", ICML 2017, equation 3; bins as in `ece`.
+    """
+    y, p = _shares("metrics.ece_of_classes", truth, shares)
+    return ece(p.argmax(axis=1) == y, np.minimum(p.max(axis=1), 1.0), bins=bins, weight=weight)
+
+
 # Amounts ------------------------------------------------------------------------------------------------------------
 
 
@@ -419,6 +471,15 @@ def _chance(
     if p.min() < 0 or p.max() > 1:
         raise _undefined(where, f"forecasts run from {p.min():g} to {p.max():g}", "Give probabilities, 0 to 1")
     return y, p, w
+
+
+def _shares(where: str, truth: npt.ArrayLike, shares: Floats) -> tuple[Ints, Floats]:
+    y, p = np.asarray(truth, dtype=np.int64), np.asarray(shares, dtype=np.float64)
+    if p.ndim != 2 or y.shape != p.shape[:1] or not y.size or y.min() < 0 or y.max() >= p.shape[1]:
+        raise _undefined(where, f"truth and shares have shapes {y.shape} and {p.shape}", "Give one share a class")
+    if not (np.isfinite(p).all() and p.min() >= 0 and np.allclose(p.sum(axis=1), 1, atol=1e-6)):
+        raise _undefined(where, "a row's shares do not add up to 1", "Mend the model that gave them")
+    return y, p
 
 
 def _two_classes(where: str, y: Floats) -> None:
