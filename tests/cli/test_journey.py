@@ -64,7 +64,7 @@ def test_training_again_on_the_same_data_does_nothing(shop, run):
     assert done.returncode == 0, done.stderr
     assert {p: p.stat().st_mtime_ns for p in (shop / "models").rglob("*")} == before
     told = json.loads(done.stdout)
-    assert set(told["weights"]) == {"popular", "neighbours", "ease", "slist", "behaviour"}
+    assert set(told["weights"]) == {"popular", "neighbours", "rules", "ease", "slist", "behaviour"}
     assert [p.name for p in (shop / "models/blend").iterdir()] == [Path(told["folder"]).name]  # no checkpoints left
 
 

@@ -221,7 +221,7 @@ def test_behaviour_enters_as_a_probability(shop):
 
 def test_without_a_closed_horizon_it_ranks_but_does_not_foretell(shop):
     state = blend.fit(shop, blend.Config(behaviour=TINY), runtime=RUNTIME)
-    assert set(state.views) == {"popular", "neighbours", "ease", "slist", "behaviour"}
+    assert set(state.views) == {"popular", "neighbours", "rules", "ease", "slist", "behaviour"}
     with pytest.raises(ModelError, match="no horizon had closed.*longer ledger or a shorter horizon"):
         blend.predict(state, shop)
 

@@ -10,7 +10,7 @@ import sys
 import typer
 
 from habitue import STAGES, __version__
-from habitue.cli import apply, collect, model, personas, quality, report
+from habitue.cli import apply, bench, collect, model, personas, quality, report, tune
 from habitue.core.errors import HabitueError
 
 app = typer.Typer(
@@ -40,6 +40,8 @@ app.command("train")(model.train)
 app.command("recommend")(apply.recommend)
 app.command("predict")(apply.predict)
 app.add_typer(personas.app, name="apply")
+app.add_typer(bench.app, name="bench")
+app.command("tune")(tune.tune)
 app.command("report")(report.report)
 app.command("run")(report.run)
 

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
+from habitue.core.settings import tuned
 from habitue.model import train
 from habitue.model.batches import GAPS, NUMBERS, Batch, Doubles, collate
 from habitue.model.fuse import Sum
@@ -41,6 +42,7 @@ from habitue.model.losses import Sparse, set_cross_entropy
 from habitue.model.past import DAY_US, PURCHASE, Floats, Histories, Ints, Past, places, ranges
 
 ANSWERS = frozenset({"rank", "churn", "value"})
+SEEDED = True  # another seed is another model
 
 UNSOLD = -1e4  # score of a product without sales while training: no evidence against it
 FIRST_WEIGHT = 0.3  # of a customer's first order among the questions: LOG.md, "first orders"
@@ -56,18 +58,22 @@ SIMILAR = 8  # products whose content a product new to the state borrows
 class Config:
     """Settings, picked on Online Retail with the last 92 days before the cut as validation (LOG.md)."""
 
-    width: int = 64
-    blocks: int = 2
+    width: int = tuned(64, values=(32, 64, 128))
+    blocks: int = tuned(2, 1, 3)
     heads: int = 2
-    dropout: float = 0.3
+    dropout: float = tuned(0.3, 0.1, 0.6)
     window: int = 64  # newest sets a question sees
     content: int = 128  # dimensions of the products' words
     trend_days: tuple[float, ...] = (7.0, 30.0, 90.0)  # half-lives
     again_days: tuple[float, ...] = (15.0, 60.0, 240.0)  # half-lives
     forecast_weight: float = 0.2  # of churn and money in the loss
-    steps: int = 500  # LOG.md, "attempts against that": 800 rank no better on validation
+    steps: int = tuned(500, 200, 4000, log=True)  # LOG.md, "attempts against that": 800 rank no better on validation
     questions: int = 384  # a step
-    learning_rate: float = 2e-3
+    learning_rate: float = tuned(2e-3, 3e-4, 6e-3, log=True)
+
+
+# Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "sequences".
+SEQUENCE = Config(dropout=0.5, steps=3000)
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class State:
     weights: dict[str, Tensor]  # of Model
     content: Tensor  # [I, C] words of the products, projected
     trend: Floats  # [K, I] at `as_of`
+    steps: int  # trained; fewer than in `config` where the budget of CPU time ended
 
 
 class Block(nn.Module):
@@ -203,7 +210,7 @@ def fit(
         )
         _scale(model, lessons, config)
         model.to(runtime.device)
-        train.run(
+        done = train.run(
             model,
             _Steps(model, lessons, config, content, trend, sold, runtime),
             train.Schedule(config.steps, config.learning_rate),
@@ -211,6 +218,7 @@ def fit(
             folder=folder,
             fingerprint=_fingerprint(past, config, runtime) if folder else "",
             progress=progress,
+            budget_s=runtime.budget_s,
         )
     return State(
         config=config,
@@ -221,6 +229,7 @@ def fit(
         weights={name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
         content=torch.from_numpy(content),
         trend=trend.at(np.array([past.day]))[1].copy(),
+        steps=done,
     )
 
 

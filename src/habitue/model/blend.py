@@ -16,6 +16,7 @@ Tweedie deviance of power 1.5, as in `trees`.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import time
 from collections.abc import Callable, Mapping
@@ -34,17 +35,19 @@ from scipy.special import expit, logit
 from habitue.core import plugins
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
-from habitue.model import behaviour, clv, ease, neighbours, popular, slist, trees
+from habitue.model import behaviour, clv, ease, neighbours, popular, rules, slist, trees
 from habitue.model.past import Floats, Past, next_sets, purchases
 from habitue.model.train import Progress
 
 ANSWERS = frozenset({"rank", "churn", "value"})
+SEEDED = True  # another seed is another model
 
 Doubles = npt.NDArray[np.float64]
 
 TRIED = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # weights
 SWEEPS = 4  # over all views; on Online Retail nothing moves after the second
 PLACES = 10  # of the list that is judged
+LEAST_REPEATS = 0.01  # share of what is bought that was bought before; with less, repeats are not judged
 CANDIDATES = 100  # best products of each view, among all and among those new to the customer
 USERS = 2_000  # judged at most
 USERS_A_CALL = 512
@@ -57,9 +60,10 @@ RIDGE = 1e-3  # pull of the weights for churn and value towards their plain mean
 class Config:
     """The views by file name, and the settings of each; a view of your own is fitted with its own defaults."""
 
-    views: tuple[str, ...] = ("popular", "neighbours", "ease", "slist", "clv", "trees", "behaviour")
+    views: tuple[str, ...] = ("popular", "neighbours", "rules", "ease", "slist", "clv", "trees", "behaviour")
     popular: popular.Config = field(default_factory=popular.Config)
     neighbours: neighbours.Config = field(default_factory=neighbours.Config)
+    rules: rules.Config = field(default_factory=rules.Config)
     ease: ease.Config = field(default_factory=ease.Config)
     slist: slist.Config = field(default_factory=slist.Config)
     clv: clv.Config = field(default_factory=clv.Config)
@@ -67,6 +71,18 @@ class Config:
     behaviour: behaviour.Config = field(default_factory=behaviour.Config)
     least_users: int = 30  # with an order in the rewound horizon; with fewer every view counts the same
     least_labels: int = 200  # closed before the rewound moment; with fewer every view counts the same
+
+
+# Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "sequences".
+SEQUENCE = Config(
+    views=("popular", "neighbours", "rules", "ease", "slist", "behaviour"),
+    popular=popular.SEQUENCE,
+    neighbours=neighbours.SEQUENCE,
+    rules=rules.SEQUENCE,
+    ease=ease.SEQUENCE,
+    slist=slist.SEQUENCE,
+    behaviour=behaviour.SEQUENCE,
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,8 @@ def fit(
     users = users if len(users) >= config.least_users else users[:0]
     told = earlier.train_labels.height >= config.least_labels
     needed = {n: m for n, m in modules.items() if (len(users) and n in rankers) or (told and n in tellers)}
-    before = _views(needed, earlier, config, runtime, folder and folder / "rewound", _half(progress, 0))
+    deadlines = [None if runtime.budget_s is None else started + runtime.budget_s * share for share in (0.5, 1.0)]
+    before = _views(needed, earlier, config, runtime, folder and folder / "rewound", _half(progress, 0), deadlines[0])
     weights = dict.fromkeys(rankers, 1.0)
     churn = value = dict.fromkeys(tellers, 1 / max(len(tellers), 1))
     if len(users):
@@ -119,7 +136,7 @@ def fit(
     if len(labels):
         churn = churn_weights({n: a["churn"].to_numpy() for n, a in answers.items()}, labels["churned"].to_numpy())
         value = value_weights({n: a["value"].to_numpy() for n, a in answers.items()}, labels["value"].to_numpy())
-    whole = _views(modules, past, config, runtime, folder and folder / "whole", _half(progress, 1), spent)
+    whole = _views(modules, past, config, runtime, folder and folder / "whole", _half(progress, 1), deadlines[1], spent)
     spent["blend"] = time.process_time() - started
     return State(
         views=whole,
@@ -233,14 +250,20 @@ def _views(
     runtime: Runtime,
     folder: Path | None,
     progress: Progress | None,
+    deadline: float | None,
     spent: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Fit every view; `behaviour` alone takes long enough to keep checkpoints and to count its steps."""
+    """Fit every view; `behaviour` alone takes long enough to keep checkpoints and to count its steps.
+
+    `deadline`: the process's CPU time at which its training ends.
+    """
     states = {}
     for name, module in modules.items():
         settings = getattr(config, name) if hasattr(config, name) else module.Config()
         more = {"folder": folder, "progress": progress} if name == "behaviour" else {}
         started = time.process_time()
+        if deadline is not None:
+            runtime = dataclasses.replace(runtime, budget_s=max(deadline - started, 0.0))
         states[name] = module.fit(past, settings, runtime=runtime, **more)
         if spent is not None:
             spent[name] = time.process_time() - started
@@ -280,7 +303,11 @@ def _rank_weights(views: Floats, past: Past, target: sp.csr_matrix) -> list[floa
     bought = np.zeros(views.shape[1:], dtype=bool)
     bought[target.nonzero()] = True
     met = purchases(past, past.items, half_life_days=1e9).toarray() > 0
-    gains = [gain for gain in (_gain(views, bought, ~np.zeros_like(met)), _gain(views, bought & ~met, ~met)) if gain]
+    open_to_all = np.ones_like(met)
+    # Where (nearly) nothing is bought again, what a customer has is no candidate, and is judged as none.
+    again = (bought & met).sum() >= LEAST_REPEATS * bought.sum()
+    judged = [_gain(views, bought, open_to_all)] if again else []
+    gains = [gain for gain in (*judged, _gain(views, bought & ~met, ~met)) if gain]
     return [float(w) for w in rank_weights(lambda weights: sum(gain(weights) for gain in gains), len(views))]
 
 

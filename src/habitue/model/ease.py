@@ -11,25 +11,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.linalg import lapack
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
-from habitue.model.past import Floats, Past, columns, freshness, places, purchases
+from habitue.core.settings import tuned
+from habitue.model.past import FOR_EVER, Floats, Past, columns, freshness, places, purchases
 
 ANSWERS = frozenset({"rank"})
+
+ROWS_A_BLOCK = 1024  # mirrored at once
 
 
 @dataclass(frozen=True)
 class Config:
     """Settings, picked on Online Retail with the last 92 days before the cut as validation."""
 
-    half_life_days: float = 60.0  # of a purchase as evidence about items, when fitting
-    history_half_life_days: float = 120.0  # of a purchase as a reason, when asking
-    ridge: float = 100.0
-    words: float = 5.0  # weight of the words beside the customers; 0 = ids only
+    half_life_days: float = tuned(60.0, 7, FOR_EVER, log=True)  # of a purchase as evidence about items, when fitting
+    history_half_life_days: float = tuned(120.0, 0.5, FOR_EVER, log=True)  # of a purchase as a reason, when asking
+    ridge: float = tuned(100.0, 1, 5000, log=True)
+    words: float = tuned(5.0, 0, 50)  # weight of the words beside the customers; 0 = ids only
     window_days: float = 30.0
-    trend: float = 0.35  # 0 = fading products keep their place
+    trend: float = tuned(0.35, 0, 1)  # 0 = fading products keep their place
+
+
+# Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "sequences".
+SEQUENCE = Config(half_life_days=FOR_EVER, history_half_life_days=2.0, trend=0.0)
 
 
 @dataclass(frozen=True)
@@ -42,16 +50,14 @@ class State:
 
 
 def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG001  nothing random
-    """Invert one Gram matrix in float32: 2 I^3 / 3 multiplications, 8 I^2 bytes. Raises ModelError.
+    """Invert one Gram matrix in float32: I^3 multiplications, 8 I^2 bytes. Raises ModelError.
 
     Without words (`past.words` None) it is EASE on ids; a product without sales then scores 0.
     """
     people = purchases(past, past.items, half_life_days=config.half_life_days, cap=1)
-    gram = (people.T @ people).toarray()
-    if past.words is not None and config.words:
-        gram += config.words * (past.words @ past.words.T).toarray()
-    gram[np.diag_indices_from(gram)] += config.ridge
-    table = inverse(gram, model="ease")
+    gram = dense(people.T @ people)
+    add_words(gram, past.words, config.words)
+    table = inverse(gram, ridge=config.ridge, model="ease")
     table /= -table.diagonal()
     np.fill_diagonal(table, 0)
     table *= freshness(past, window_days=config.window_days) ** np.float32(config.trend)
@@ -64,12 +70,32 @@ def score(state: State, past: Past) -> Floats:
     return columns(history @ state.table, places(state.items, past.items))
 
 
-def inverse(gram: Floats, *, model: str) -> Floats:
-    """Invert a symmetric positive definite float32 matrix by Cholesky (LAPACK spotrf, spotri); `gram` is used up.
+def dense(matrix: sp.csr_matrix) -> Floats:
+    """Return a sparse matrix as a dense float32 one in rows."""
+    full: Floats = matrix.astype(np.float32).toarray(order="C")
+    return full
 
-    Raises ModelError, naming the model whose ridge is too small, when the matrix is not positive definite.
+
+def add_words(gram: Floats, words: sp.csr_matrix | None, weight: float) -> bool:
+    """Add `weight` x words words' to `gram` [I, I], a block of rows at a time; return whether there was any to add."""
+    if words is None or not weight or not words.nnz:
+        return False
+    others = sp.csc_matrix(words.T) * np.float32(weight)
+    for start in range(0, len(gram), ROWS_A_BLOCK):
+        rows = slice(start, start + ROWS_A_BLOCK)
+        gram[rows] += (words[rows] @ others).toarray()
+    return True
+
+
+def inverse(gram: Floats, *, ridge: float, model: str) -> Floats:
+    """Invert `gram` + ridge I, symmetric positive definite, in place: Cholesky in float32 (LAPACK spotrf, spotri).
+
+    Beside `gram` itself, which is used up, nothing of its size is held. Raises ModelError, naming the model whose
+    ridge is too small, when the matrix is not positive definite.
     """
-    factor, failed = lapack.spotrf(gram.T, lower=1, overwrite_a=1)
+    gram[np.diag_indices_from(gram)] += np.float32(ridge)
+    # A row-major matrix is its own transpose to LAPACK: what it calls lower is our upper triangle.
+    factor, failed = lapack.spotrf(gram.T, lower=1, overwrite_a=1, clean=0)
     if failed:
         raise ModelError(
             f"model.{model}",
@@ -77,9 +103,11 @@ def inverse(gram: Floats, *, model: str) -> Floats:
             consequence="The table of items has no solution",
             remedy=f"Raise the setting 'ridge' of model.{model}; it must be above 0",
         )
-    inverse, _ = lapack.spotri(factor, lower=1, overwrite_c=1)  # fills the lower triangle only
-    diagonal = inverse.diagonal().copy()
-    lower = np.tril(inverse, -1)
-    full: Floats = lower + lower.T
-    np.fill_diagonal(full, diagonal)
+    solved, _ = lapack.spotri(factor, lower=1, overwrite_c=1)  # fills one triangle only
+    full: Floats = solved.T
+    for start in range(0, len(full), ROWS_A_BLOCK):
+        rows = slice(start, start + ROWS_A_BLOCK)
+        square = full[rows, rows]
+        full[rows, rows] = np.triu(square) + np.triu(square, 1).T
+        full[rows.stop :, rows] = full[rows, rows.stop :].T
     return full

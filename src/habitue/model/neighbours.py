@@ -1,40 +1,61 @@
-"""Products bought by the same people, and products bought next: two sparse item x item tables.
+"""Products bought by the same people, and products told in the same words: one sparse item x item table.
 
-Neighbours: cosine between the columns of the user x item matrix, each user's row divided by the square root of its
-length so that a wholesaler does not outvote a hundred customers (Sarwar et al., WWW 2001; Deshpande & Karypis,
-TOIS 2004), raised to a power that keeps the near ones.
-Rules: how often item j was in a set d sets after item i, counted 1 / d (SR of Ludewig & Jannach, UMUAI 2018), an item
-being its own successor included: that is where repeats come from. Either says less of a fading product: column j of
-both is multiplied by freshness(j) ^ trend (past.py).
+People, weighting "cosine": cosine between the columns of the user x item matrix, each user's row divided by the square
+root of its length so that a wholesaler does not outvote a hundred customers (Sarwar et al., WWW 2001; Deshpande &
+Karypis, TOIS 2004), raised to a power that keeps the near ones. Weighting "bm25": the product of columns weighted as a
+search engine weighs words, x (k1 + 1) / (k1 (1 - b + b length / mean length) + x) * idf, users for words (Robertson
+et al., TREC-3 1994, BM25); brought to a largest value of 1.
+Words: cosine between the products' words. Either says less of a fading product: column j is multiplied by
+freshness(j) ^ trend (past.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
+from habitue.core.errors import SettingsError
 from habitue.core.runtime import Runtime
-from habitue.model.past import PURCHASE, Floats, Past, columns, freshness, places, purchases
+from habitue.core.settings import tuned
+from habitue.model.past import FOR_EVER, Floats, Past, columns, freshness, places, purchases
 
 ANSWERS = frozenset({"rank"})
+
+ROWS_A_BLOCK = 1024  # rows of the table that are dense at once
+K1, B = 1.2, 0.75  # of BM25
 
 
 @dataclass(frozen=True)
 class Config:
     """Settings, picked on Online Retail with the last 92 days before the cut as validation."""
 
-    half_life_days: float = 60.0  # of a purchase as evidence about items, when fitting
-    history_half_life_days: float = 120.0  # of a purchase as a reason, when asking
-    shrink: float = 0.1  # added to the squared length of every item's column: two sales in common are no certainty
-    sharpen: float = 1.5  # power on the cosine
-    neighbours: int = 200  # kept for each item, in either table
-    rules: float = 1.0  # weight of the rules beside the neighbours
-    shrink_rules: float = 200.0  # votes added to every item, none of them for anything
-    window: int = 5  # sets; a later set follows from none before it
+    half_life_days: float = tuned(60.0, 7, FOR_EVER, log=True)  # of a purchase as evidence about items, when fitting
+    history_half_life_days: float = tuned(120.0, 0.5, FOR_EVER, log=True)  # of a purchase as a reason, when asking
+    weighting: str = tuned("cosine", values=("cosine", "bm25"))
+    shrink: float = tuned(0.1, 0.01, 100, log=True)  # added to the squared length of a column; cosine only
+    sharpen: float = tuned(1.5, 0.5, 2.5)  # power on the cosine
+    neighbours: int = tuned(200, 20, 1000, log=True)  # kept for each item, in either table
+    people: float = 1.0
+    words: float = tuned(0.0, 0, 1)  # weight beside the people
     window_days: float = 30.0
-    trend: float = 0.25  # 0 = fading products keep their place
+    trend: float = tuned(0.25, 0, 1)  # 0 = fading products keep their place
+
+    def __post_init__(self) -> None:
+        """Refuse a weighting that does not exist."""
+        if self.weighting not in ("cosine", "bm25"):
+            raise SettingsError(
+                "model.neighbours.Config.weighting",
+                found=f"'{self.weighting}' is not known",
+                consequence="No neighbour could be found",
+                remedy="Write 'cosine' or 'bm25'",
+            )
+
+
+# Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "sequences".
+SEQUENCE = Config(half_life_days=FOR_EVER, history_half_life_days=2.0, sharpen=1.0, trend=0.0, words=0.3)
 
 
 @dataclass(frozen=True)
@@ -47,10 +68,14 @@ class State:
 
 
 def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG001  nothing random
-    """Build both tables; O(sum over users of (items of the user)^2) time, a dense float32 [I, I] at a time."""
-    table = _neighbours(past, config) + config.rules * _rules(past, config)
+    """Build the table; O(sum over users of (items of the user)^2 + pairs of products with a word in common)."""
+    table = sp.csr_matrix((len(past.items),) * 2, dtype=np.float32)
+    if config.people:
+        table = table + np.float32(config.people) * _by_people(past, config)
+    if config.words and past.words is not None:
+        table = table + np.float32(config.words) * _by_words(past.words, config.neighbours)
     fresh = freshness(past, window_days=config.window_days) ** np.float32(config.trend)
-    return State(past.items, (table @ sp.diags_array(fresh)).tocsr(), config.history_half_life_days)
+    return State(past.items, (table @ sp.diags_array(fresh)).tocsr().astype(np.float32), config.history_half_life_days)
 
 
 def score(state: State, past: Past) -> Floats:
@@ -59,46 +84,57 @@ def score(state: State, past: Past) -> Floats:
     return columns((history @ state.table).toarray(), places(state.items, past.items))
 
 
-def _neighbours(past: Past, config: Config) -> sp.csr_matrix:
+def _by_people(past: Past, config: Config) -> sp.csr_matrix:
     people = purchases(past, past.items, half_life_days=config.half_life_days, cap=1)
+    if config.weighting == "bm25":
+        people = _bm25(people)
+        table = largest_of_rows(lambda rows: (people[:, rows].T @ people).toarray(), len(past.items), config.neighbours)
+        return table / np.float32(table.max() or 1)
     length = np.asarray(people.sum(axis=1)).ravel()
-    people = sp.diags_array(((1 + length) ** -0.5).astype(np.float32)) @ people
-    together = (people.T @ people).toarray()
-    norm = np.sqrt(np.diag(together) + config.shrink)
+    people = sp.csc_matrix(sp.diags_array(((1 + length) ** -0.5).astype(np.float32)) @ people)
+    norm = np.sqrt(np.asarray(people.multiply(people).sum(axis=0)).ravel() + config.shrink)
     norm[norm == 0] = 1
-    together /= norm[:, None]
-    together /= norm[None, :]
-    np.fill_diagonal(together, 0)
-    return _largest(together**config.sharpen, config.neighbours)
+    people = sp.csc_matrix(people @ sp.diags_array((1 / norm).astype(np.float32)))
+
+    def cosines(rows: slice) -> Floats:
+        block: Floats = (people[:, rows].T @ people).toarray()
+        return block**config.sharpen
+
+    return largest_of_rows(cosines, len(past.items), config.neighbours)
 
 
-def _rules(past: Past, config: Config) -> sp.csr_matrix:
-    bought = past.histories.of_kind(PURCHASE)
-    n_sets, n_items = len(bought.set_at), len(past.items)
-    size = np.diff(bought.row_start)
-    ones = np.ones(len(bought.row_item), dtype=np.float32)
-    sets = sp.csr_matrix((ones, bought.row_item, bought.row_start), shape=(n_sets, n_items))
-    place = np.arange(n_sets) - bought.set_start[bought.set_user]  # of a set in its user's life
-    worth = 0.5 ** ((past.day - bought.set_at) / config.half_life_days)
-    distances = range(1, config.window + 1)
-    later = [np.flatnonzero(place >= d) for d in distances]
-    pairs = sp.csr_matrix(
-        (
-            np.concatenate([worth[s] / d for d, s in zip(distances, later, strict=True)]).astype(np.float32),
-            (np.concatenate([s - d for d, s in zip(distances, later, strict=True)]), np.concatenate(later)),
-        ),
-        shape=(n_sets, n_sets),
-    )
-    # An item of a large set says less about what comes next: its vote is divided by the root of the set's size.
-    voters = sp.diags_array((size**-0.5).astype(np.float32)) @ sets
-    counts = (voters.T @ (pairs @ sets)).toarray()
-    votes = voters.T @ np.asarray(pairs.sum(axis=1)).ravel()
-    counts /= np.maximum(votes + config.shrink_rules, 1e-9)[:, None]
-    return _largest(counts, config.neighbours)
+def _bm25(people: sp.csr_matrix) -> sp.csc_matrix:
+    users, items = people.shape
+    idf = np.log(max(items, 1)) - np.log1p(np.diff(people.indptr))  # of a user: who bought everything says little
+    length = np.asarray(people.sum(axis=0)).ravel()
+    norm = 1 - B + B * length / (length.mean() or 1)
+    weighed = people.tocoo()
+    x = weighed.data
+    data = x * (K1 + 1) / (K1 * norm[weighed.col] + x) * np.maximum(idf, 0)[weighed.row]
+    return sp.csc_matrix((data.astype(np.float32), (weighed.row, weighed.col)), shape=(users, items))
 
 
-def _largest(table: Floats, count: int) -> sp.csr_matrix:
-    """Keep the `count` largest of each row."""
+def _by_words(words: sp.csr_matrix, count: int) -> sp.csr_matrix:
+    others = words.T.tocsc()
+    return largest_of_rows(lambda rows: (words[rows] @ others).toarray(), words.shape[0], count)
+
+
+def largest_of_rows(block: Callable[[slice], Floats], size: int, count: int) -> sp.csr_matrix:
+    """Keep the `count` largest of each row of a square table that is built by blocks of rows; the diagonal goes.
+
+    `block(rows)` returns those rows, dense float32 [R, size]; what is not above 0 is left out.
+    """
+    kept = []
+    for start in range(0, size, ROWS_A_BLOCK):
+        rows = slice(start, min(start + ROWS_A_BLOCK, size))
+        table = block(rows)
+        table[np.arange(len(table)), np.arange(start, rows.stop)] = 0
+        kept.append(largest(table, count))
+    return sp.vstack(kept, format="csr") if kept else sp.csr_matrix((0, 0), dtype=np.float32)
+
+
+def largest(table: Floats, count: int) -> sp.csr_matrix:
+    """Keep the `count` largest of each row of a dense table; `table` is used up."""
     if count < table.shape[1]:
         table[table < np.partition(table, -count, axis=1)[:, -count, None]] = 0
     return sp.csr_matrix(table)

@@ -28,6 +28,7 @@ from habitue.core.schemas import FEATURES, LABELS, TIMELINE, Features, Labels, T
 PURCHASE = "Order Completed"
 REFUND = "Order Refunded"
 DAY_US = 86_400_000_000
+FOR_EVER = 1e6  # days; a half-life that halves nothing
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

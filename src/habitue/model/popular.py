@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from habitue.core.runtime import Runtime
-from habitue.model.past import PURCHASE, Floats, Past, columns, places, purchases
+from habitue.core.settings import tuned
+from habitue.model.past import FOR_EVER, PURCHASE, Floats, Past, columns, places, purchases
 
 ANSWERS = frozenset({"rank"})
 
@@ -24,10 +25,14 @@ class Config:
     NDCG@10 there moves by less than .005 for a half-life of 120 days to for ever and a lift of .2 to .5.
     """
 
-    window_days: float = 30.0
-    half_life_days: float = 365.0
-    lift: float = 0.3  # how far a product's present trend moves a repeat; 0 = not at all
-    background: float = 0.2  # weight of the trend for products the user never bought
+    window_days: float = tuned(30.0, 3, FOR_EVER, log=True)
+    half_life_days: float = tuned(365.0, 1, FOR_EVER, log=True)
+    lift: float = tuned(0.3, 0, 1)  # how far a product's present trend moves a repeat; 0 = not at all
+    background: float = tuned(0.2, 0.01, 10, log=True)  # weight of the trend for products the user never bought
+
+
+# Without a clock a "day" is one step of a user's sequence (bench/sequences.py): everything ever bought counts.
+SEQUENCE = Config(window_days=FOR_EVER)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""What is bought next, given everything bought before: one linear item x item table in closed form.
+"""What comes next, given everything before it: one linear item x item table in closed form.
 
-SLIT, the half of SLIST that looks ahead (Choi et al., "Session-aware linear item-item models", WWW 2021), with whole
-sets for clicks: one row for every set but a user's first, X = what the user had bought before it, older purchases
-worth less, Y = the set. B = (X'X + lambda I)^-1 X'Y, rows of recent sets worth more. Unlike in EASE a product may
-foretell itself: the diagonal is how surely it is bought again, all else that was bought being equal.
+SLIST (Choi et al., "Session-aware linear item-item models", WWW 2021) with whole sets for clicks. The half that looks
+ahead, SLIT: one row for every set but a user's first, S = what the user had bought before it, older purchases worth
+less, Y = the set and a few after it, later ones worth less. The half that looks around, SLIS: X = all the user's
+products. Rows of recent sets are worth more (D). The products' words V join as in EASE, each word one more customer:
+A = a X'X + b VV', and B = (S'DS + A + lambda I)^-1 (S'DY + A). Where things are bought again a product may foretell
+itself: the diagonal is how surely, all else that was bought being equal; else it is 0.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from habitue.core.runtime import Runtime
-from habitue.model.ease import inverse
-from habitue.model.past import PURCHASE, Floats, Histories, Past, columns, places, purchases
+from habitue.core.settings import tuned
+from habitue.model.ease import add_words, dense, inverse
+from habitue.model.past import FOR_EVER, PURCHASE, Floats, Histories, Past, columns, places, purchases
 
 ANSWERS = frozenset({"rank"})
 
@@ -24,9 +27,28 @@ ANSWERS = frozenset({"rank"})
 class Config:
     """Settings, picked on Online Retail with the last 92 days before the cut as validation."""
 
-    history_half_life_days: float = 120.0  # of a purchase as a reason, counted back from the set it should foretell
-    half_life_days: float = 90.0  # of a set as evidence, counted back from `as_of`
-    ridge: float = 200.0
+    history_half_life_days: float = tuned(120.0, 0.5, FOR_EVER, log=True)  # of a purchase as a reason
+    half_life_days: float = tuned(90.0, 7, FOR_EVER, log=True)  # of a set as evidence, counted back from `as_of`
+    ridge: float = tuned(200.0, 1, 5000, log=True)
+    around: float = tuned(0.0, 0, 1)  # weight of SLIS beside SLIT
+    words: float = tuned(0.0, 0, 50)  # weight of the words beside the customers; 0 = ids only
+    window: int = 100  # sets before that count as reasons
+    ahead: int = tuned(1, 1, 10)  # sets to foretell
+    fade: float = 0.37  # worth of each set ahead, of the one before it
+    again: bool = True  # a product may foretell itself
+
+
+# Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "sequences".
+SEQUENCE = Config(
+    history_half_life_days=2.08,
+    half_life_days=FOR_EVER,
+    ridge=100.0,
+    around=0.5,
+    words=10.0,
+    window=30,
+    ahead=10,
+    again=False,
+)
 
 
 @dataclass(frozen=True)
@@ -39,19 +61,35 @@ class State:
 
 
 def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG001  nothing random
-    """Solve for the table: 5 I^3 / 3 multiplications in float32 and 12 I^2 bytes; raises ModelError for no ridge."""
+    """Solve for the table: I^3 multiplications in float32 and I x the pairs that occur, 8 I^2 bytes; raises ModelError.
+
+    ModelError names a ridge that is too small.
+    """
     bought = past.histories.of_kind(PURCHASE)
     sets = sp.csr_matrix(
         (np.ones(len(bought.row_item), dtype=np.float32), bought.row_item, bought.row_start),
         shape=(len(bought.set_at), len(past.items)),
     )
-    before = _before(bought, config.history_half_life_days) @ sets
-    before.data = np.minimum(before.data, 1)
+    before = _capped(_before(bought, config.history_half_life_days, config.window) @ sets)
+    following = _capped(_ahead(bought, config.ahead, config.fade) @ sets)
     worth = 0.5 ** ((past.day - bought.set_at) / config.half_life_days)
-    weighed = (sp.diags_array(worth.astype(np.float32)) @ before).T
-    gram = (weighed @ before).toarray()
-    gram[np.diag_indices_from(gram)] += config.ridge
-    table = inverse(gram, model="slist") @ (weighed @ sets).toarray()
+    weighed = sp.csr_matrix((sp.diags_array(worth.astype(np.float32)) @ before).T)
+    gram, wanted = dense(weighed @ before), weighed @ following
+    joined = add_words(gram, past.words, config.words)
+    if config.around:
+        everyone = purchases(past, past.items, half_life_days=config.half_life_days, cap=1)
+        gram += dense(np.float32(config.around) * (everyone.T @ everyone))
+        joined = True
+    solved = inverse(gram, ridge=config.ridge, model="slist")
+    if joined:  # P (S'DY + A) = I - lambda P + P S'D(Y - S): what is left to multiply is sparse, A is not
+        wanted = wanted - weighed @ before
+    table = np.ascontiguousarray((sp.csr_matrix(wanted.T) @ solved).T)  # the inverse is symmetric
+    if joined:
+        solved *= np.float32(-config.ridge)
+        table += solved
+        table[np.diag_indices_from(table)] += 1
+    if not config.again:
+        np.fill_diagonal(table, 0)
     return State(past.items, table, config.history_half_life_days)
 
 
@@ -61,12 +99,27 @@ def score(state: State, past: Past) -> Floats:
     return columns(history @ state.table, places(state.items, past.items))
 
 
-def _before(bought: Histories, half_life_days: float) -> sp.csr_matrix:
-    """Return [S, S]: in row t the worth of each earlier set of the same user at the moment of t; O(pairs of sets)."""
+def _before(bought: Histories, half_life_days: float, window: int) -> sp.csr_matrix:
+    """Return [S, S]: in row t the worth of each of the `window` sets before it, at the moment of t."""
     n_sets = len(bought.set_at)
-    place = np.arange(n_sets) - bought.set_start[bought.set_user]  # of a set in its user's life
-    now = np.repeat(np.arange(n_sets), place)
-    first = np.concatenate([[0], np.cumsum(place)])[:-1]
-    then = np.arange(len(now)) - np.repeat(first - (np.arange(n_sets) - place), place)
+    seen = np.minimum(np.arange(n_sets) - bought.set_start[bought.set_user], window)
+    now = np.repeat(np.arange(n_sets), seen)
+    back = np.arange(len(now)) - np.repeat(np.cumsum(seen) - seen, seen)  # 0 for the newest of them
+    then = now - 1 - back
     worth = 0.5 ** ((bought.set_at[now] - bought.set_at[then]) / half_life_days)
     return sp.csr_matrix((worth.astype(np.float32), (now, then)), shape=(n_sets, n_sets))
+
+
+def _ahead(bought: Histories, count: int, fade: float) -> sp.csr_matrix:
+    """Return [S, S]: in row t the worth of t itself, 1, and of the sets after it, each `fade` of the one before."""
+    n_sets = len(bought.set_at)
+    left = np.minimum(bought.set_start[bought.set_user + 1] - np.arange(n_sets), count)
+    now = np.repeat(np.arange(n_sets), left)
+    later = np.arange(len(now)) - np.repeat(np.cumsum(left) - left, left)
+    return sp.csr_matrix(((fade**later).astype(np.float32), (now, now + later)), shape=(n_sets, n_sets))
+
+
+def _capped(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    matrix = sp.csr_matrix(matrix)
+    matrix.data = np.minimum(matrix.data, 1)
+    return matrix

@@ -6,9 +6,11 @@ weights, the optimiser's moments and the number of the next step are the whole o
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from habitue.core.errors import ModelError
 
 CHECKPOINT = "checkpoint.safetensors"
 BETAS = (0.9, 0.98)
+TIMED = 20  # steps from which the cost of one is told
 CLIP = 1.0  # largest norm of a step's gradient
 
 Progress = Callable[[int, int], None]
@@ -48,17 +51,29 @@ def run(
     folder: Path | None = None,
     fingerprint: str = "",
     progress: Progress | None = None,
-) -> None:
-    """Train `model` in place by Adam (Kingma and Ba, 2015) on loss(step), step = 0 ... steps - 1.
+    budget_s: float | None = None,
+) -> int:
+    """Train `model` in place by Adam (Kingma and Ba, 2015) on loss(step), step = 0 ... steps - 1; return steps done.
 
     `folder` keeps a checkpoint every `keep_every` steps and goes on from the one it finds: the weights at the end are
     those of an uninterrupted run, bit for bit (one machine, build and thread count). `fingerprint` names the run; a
     checkpoint of another run raises ModelError. `progress(done, steps)` is called after every step.
+
+    `budget_s`: CPU-seconds of the process. After TIMED steps the schedule is cut to the steps that fit into what is
+    left, so that the learning rate still falls to 0; should they take longer than the first ones, training ends at
+    the budget with the weights it has.
     """
+    started = time.process_time()
     adam = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, betas=BETAS)
     first = _resume(folder, model, adam, fingerprint) if folder else 0
     model.train()
-    for step in range(first, schedule.steps):
+    done = first
+    while done < schedule.steps:
+        if budget_s is not None and done > first:
+            schedule = _affordable(schedule, done, done - first, time.process_time() - started, budget_s)
+            if done >= schedule.steps:
+                break
+        step = done
         for group in adam.param_groups:
             group["lr"] = _rate(schedule, step)
         adam.zero_grad()
@@ -72,6 +87,7 @@ def run(
         if progress:
             progress(done, schedule.steps)
     model.eval()
+    return done
 
 
 @contextmanager
@@ -92,6 +108,16 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _affordable(schedule: Schedule, done: int, timed: int, spent_s: float, budget_s: float) -> Schedule:
+    """Return the schedule cut to what the budget leaves; `timed` steps took `spent_s`."""
+    if spent_s >= budget_s:
+        return dataclasses.replace(schedule, steps=done)
+    if timed == TIMED:
+        left = int((budget_s - spent_s) * timed / max(spent_s, 1e-9))
+        return dataclasses.replace(schedule, steps=min(schedule.steps, done + left))
+    return schedule
 
 
 def _rate(schedule: Schedule, step: int) -> float:
