@@ -15,6 +15,7 @@ from habitue.core.errors import SchemaError
 SENSES = ("text", "path", "bytes")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # line ends and tabs too: an encoder reads one line
 HASH_BYTES = 16
+LARGEST_FILE = 1 << 28
 NO_TEXT = ("no_text", "It holds no text to encode.")
 
 
@@ -83,8 +84,10 @@ def _utf8(text: str) -> bytes:
 
 
 def read_file(path: str) -> bytes | None:
-    """Return the bytes of a file, or None when it cannot be read."""
+    """Return the bytes of a file, or None when it cannot be read or is larger than 256 MB."""
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError):  # ValueError: a name with a null character
         return None
+    return data if len(data) <= LARGEST_FILE else None
