@@ -28,21 +28,22 @@ TO_XYZ = np.array(
 D65 = np.array([0.95047, 1.0, 1.08883])
 # the eleven basic colour terms (Berlin and Kay 1969) and three more that shops write, each by a few typical sRGB values
 NAMES = {
-    "black": ("101010", "2a2a2a"),
-    "white": ("ffffff", "f4f4f2"),
-    "grey": ("808080", "b4b4b4", "565656", "d6d6d6"),
+    "black": ("101010", "2a2a2a", "3c3c3c"),
+    "white": ("ffffff", "ebebeb", "dcdcdc"),
+    "grey": ("a0a0a0", "808080", "6a6a6a", "bebebe"),
     "red": ("c81414", "e62828", "96141e"),
     "orange": ("f07d14", "ff9b3c"),
     "yellow": ("f5dc28", "fff078"),
     "green": ("28963c", "144628", "78c83c", "6e7832"),
-    "blue": ("1e50c8", "3c8cdc", "78b4e6", "508290"),
-    "navy": ("141e46", "283250"),
-    "purple": ("6e288c", "965abe", "50325a"),
+    "blue": ("1e50c8", "3c8cdc", "78b4e6", "508290", "6482a0", "a0bed2"),
+    "navy": ("141e46", "283250", "323c55"),
+    "purple": ("6e288c", "965abe", "50325a", "5f4664", "aa96be"),
     "pink": ("f078aa", "fabed2", "d21e78"),
-    "brown": ("643c1e", "8c5a32", "46281e"),
+    "brown": ("643c1e", "8c5a32", "46281e", "6e5a50", "503c32"),
     "beige": ("dcc8aa", "f0e6d2", "b49b78"),
     "turquoise": ("1eaaa0", "78dcd2"),
 }
+LIGHTNESS = 0.4  # weight of L beside a and b: a shadow on a product is not its name
 PAPER = (97.0, 4.0)  # a pixel lighter than this L with less chroma than this is background
 Lab: TypeAlias = npt.NDArray[np.float64]  # [pixels, 3]
 
@@ -117,7 +118,8 @@ def _shares(pixels: Pixels) -> list[tuple[str, float]]:
     if not paper.all():
         seen = seen[~paper]
     typical, owner = _typical()
-    nearest = ((seen[:, None, :] - typical[None]) ** 2).sum(axis=2).argmin(axis=1)
+    apart = (seen[:, None, :] - typical[None]) * (LIGHTNESS, 1.0, 1.0)
+    nearest = (apart**2).sum(axis=2).argmin(axis=1)
     counts = np.bincount(owner[nearest], minlength=len(NAMES))
     order = np.argsort(-counts, kind="stable")
     return [(tuple(NAMES)[i], float(counts[i] / counts.sum())) for i in order if counts[i]]

@@ -45,12 +45,14 @@ def decoded(
     `square` they are the middle square. `largest`: pixels of the file above which it is not decoded. Raises
     MissingExtraError.
     """
-    need("PIL.Image", extra="pictures", purpose="encode.picture")
+    image = need("PIL.Image", extra="pictures", purpose="encode.picture")
+    image.init()  # fills OPEN, the formats that this build of Pillow knows
+    formats = [name for name in FORMATS if name in image.OPEN]
     column = "bytes" if "bytes" in things.columns else "path"
 
     def one(content: Any) -> T | Refusal:
         try:
-            return make(_fitted(_open(content, column, largest), side, square))
+            return make(_fitted(_open(content, column, largest, formats), side, square))
         except Refusal as refusal:
             return refusal
 
@@ -82,7 +84,7 @@ def described(
     return assemble(ids, by, np.array(places, dtype=np.intp), unit(matrix), refusals(told))
 
 
-def _open(content: Any, column: str, largest: int) -> Any:
+def _open(content: Any, column: str, largest: int, formats: list[str]) -> Any:
     """Return a loaded RGB picture."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -92,7 +94,7 @@ def _open(content: Any, column: str, largest: int) -> Any:
     if data is None:
         raise Refusal("no_file", "The file cannot be read, or it is larger than 256 MB.")
     try:
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        picture = Image.open(io.BytesIO(data), formats=formats)
         if picture.width * picture.height > largest:
             raise Refusal("too_large", f"The picture has more than {largest:,} pixels.")
         picture.load()
