@@ -102,6 +102,7 @@ def test_every_chart_has_rows_a_label_and_a_sentence(report: dict[str, Any]) -> 
         "deciding",
         "visits",
         "importance",
+        "map",
     }
     scripts = (HERE.parents[1] / "src/habitue/dashboard/templates").glob("*.js")
     drawing = "".join(script.read_text(encoding="utf-8") for script in scripts)

@@ -383,7 +383,7 @@ def _verdict(grouped: Grouped, cards: pl.DataFrame, flows: pl.DataFrame) -> str:
     outside = cards.filter(pl.col("name") == portraits.NO_GROUP)
     if outside.height:
         text += f" {percent(outside['share'][0])} of the customers are in no group."
-    last = flows.filter(pl.col("step") == flows["step"].max())
+    last = flows.filter(pl.col("step") == pl.col("step").max())
     awake = last.filter(~pl.col("from").is_in([movement.NOT_YET, movement.ASLEEP]), pl.col("to") != movement.ASLEEP)
     there = int(awake["n"].sum())
     if there:

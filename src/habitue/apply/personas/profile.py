@@ -346,7 +346,8 @@ def _groups(
         rows = (np.ones(len(bought.row_item)), (bought.row_item, bought.set_user[bought.row_set]))
         what = normalize(sp.csr_matrix(rows, shape=(len(past.items), len(bought.user_keys))))
     size = min(40, min(what.shape) - 1)
-    vectors = what.toarray() if size < 1 else TruncatedSVD(size, random_state=seed).fit_transform(what)
+    with np.errstate(invalid="ignore"):  # products of equal words have no variance to explain; nobody asks for it
+        vectors = what.toarray() if size < 1 else TruncatedSVD(size, random_state=seed).fit_transform(what)
     vectors = normalize(vectors)
     k = min(groups, len(np.unique(vectors.round(6), axis=0)))
     model = KMeans(k, n_init=4, random_state=seed).fit(vectors, sample_weight=sums + 1e-3)
