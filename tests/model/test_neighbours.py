@@ -1,4 +1,4 @@
-"""The two tables, against loops over dictionaries."""
+"""The table, against loops over dictionaries and against another implementation."""
 
 import collections
 import math
@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from habitue.core.errors import SettingsError
 from habitue.core.runtime import Runtime
 from habitue.core.schemas import REFUND
 from habitue.model import neighbours
@@ -37,21 +38,7 @@ def by_loops(made, config) -> dict[tuple[str, str], float]:
         for j in ITEMS:
             if i != j and dot[i, j]:
                 length = math.sqrt((dot[i, i] + config.shrink) * (dot[j, j] + config.shrink))
-                table[i, j] += (dot[i, j] / length) ** config.sharpen
-    follows, votes = collections.defaultdict(float), collections.defaultdict(float)
-    for user in per_user:
-        mine = [s for s in bought if s[0] == user]
-        for t, (_, day, items) in enumerate(mine):
-            for d in range(1, config.window + 1):
-                if t >= d:
-                    weight = 0.5 ** (day / config.half_life_days) / d
-                    before = mine[t - d][2]
-                    for i in before:
-                        votes[i] += weight / math.sqrt(len(before))
-                        for j in items:
-                            follows[i, j] += weight / math.sqrt(len(before))
-    for (i, j), count in follows.items():
-        table[i, j] += config.rules * count / (votes[i] + config.shrink_rules)
+                table[i, j] += config.people * (dot[i, j] / length) ** config.sharpen
     recent, ever = collections.Counter(), collections.Counter()
     for _, day, items in bought:
         ever.update(items)
@@ -63,9 +50,8 @@ def by_loops(made, config) -> dict[tuple[str, str], float]:
     "settings",
     [
         {},
-        {"shrink": 0.0, "shrink_rules": 0.0, "sharpen": 1.0, "window": 2, "trend": 0.0},
-        {"rules": 0.0},
-        {"rules": 50},
+        {"shrink": 0.0, "sharpen": 1.0, "trend": 0.0},
+        {"people": 3.0, "half_life_days": 20.0},
     ],
 )
 def test_the_table_is_that_of_the_loops(make_past, settings):
@@ -81,9 +67,9 @@ def test_the_table_is_that_of_the_loops(make_past, settings):
 
 def test_only_the_nearest_are_kept(make_past):
     past = make_past(*sets(), items=ITEMS)
-    every = neighbours.fit(past, neighbours.Config(rules=0), runtime=Runtime()).table.toarray()
-    kept = neighbours.fit(past, neighbours.Config(rules=0, neighbours=2, trend=0.0), runtime=Runtime()).table.toarray()
-    plain = neighbours.fit(past, neighbours.Config(rules=0, trend=0.0), runtime=Runtime()).table.toarray()
+    every = neighbours.fit(past, neighbours.Config(), runtime=Runtime()).table.toarray()
+    kept = neighbours.fit(past, neighbours.Config(neighbours=2, trend=0.0), runtime=Runtime()).table.toarray()
+    plain = neighbours.fit(past, neighbours.Config(trend=0.0), runtime=Runtime()).table.toarray()
     assert (every > 0).sum() > (kept > 0).sum() == 10
     for row, all_of_them in zip(kept[:5], plain[:5], strict=True):
         assert sorted(row[row > 0]) == sorted(all_of_them)[-2:]
@@ -92,8 +78,8 @@ def test_only_the_nearest_are_kept(make_past):
 def test_the_largest_of_each_row():
     table = np.random.default_rng(0).permutation(60).reshape(3, 20).astype(np.float32) + 1
     expected = np.where(table >= np.sort(table, axis=1)[:, -4, None], table, 0)
-    np.testing.assert_array_equal(neighbours._largest(table.copy(), 4).toarray(), expected)
-    np.testing.assert_array_equal(neighbours._largest(table.copy(), 20).toarray(), table)
+    np.testing.assert_array_equal(neighbours.largest(table.copy(), 4).toarray(), expected)
+    np.testing.assert_array_equal(neighbours.largest(table.copy(), 20).toarray(), table)
 
 
 def test_score_by_hand(make_past):
@@ -108,3 +94,46 @@ def test_nobody_ever_bought_a_thing(make_past):
     past = make_past((1, 1, "A", REFUND), items="AB")
     state = neighbours.fit(past, neighbours.Config(), runtime=Runtime())
     assert neighbours.score(state, past).tolist() == [[0, 0]]
+
+
+@pytest.mark.filterwarnings("ignore:Method expects CSR input")  # the package's own, about its own call
+@pytest.mark.parametrize("count", [2, 6])
+def test_bm25_is_that_of_implicit(make_past, count):
+    recommender = pytest.importorskip("implicit.nearest_neighbours")
+    past = make_past(*sets(users=30), items=ITEMS)
+    config = neighbours.Config(weighting="bm25", trend=0.0, neighbours=count, half_life_days=1e9)
+    state = neighbours.fit(past, config, runtime=Runtime())
+    people = neighbours.purchases(past, past.items, half_life_days=1e9, cap=1)
+    theirs = recommender.BM25Recommender(K=len(ITEMS), K1=1.2, B=0.75, num_threads=1)
+    theirs.fit(people.astype(float), show_progress=False)
+    expected = theirs.similarity.toarray()
+    np.fill_diagonal(expected, 0)
+    kept = np.sort(expected, axis=1)[:, -count, None]
+    expected = np.where((expected >= kept) & (expected > 0), expected, 0)
+    np.testing.assert_allclose(state.table.toarray(), expected / expected.max(), rtol=2e-5)
+
+
+def test_words_join_the_people(make_past):
+    words = np.array([[1, 0], [0.6, 0.8], [0, 1], [0, 0], [1, 0], [0, 1]])
+    past = make_past(*sets(), items=ITEMS, words=words)
+    alone = neighbours.fit(past, neighbours.Config(people=0.0, words=2.0, trend=0.0), runtime=Runtime()).table.toarray()
+    expected = 2 * words @ words.T
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(alone, expected, atol=1e-6)
+    people = neighbours.fit(past, neighbours.Config(trend=0.0), runtime=Runtime()).table.toarray()
+    both = neighbours.fit(past, neighbours.Config(words=2.0, trend=0.0), runtime=Runtime()).table.toarray()
+    np.testing.assert_allclose(both, people + alone, atol=1e-6)
+    without = neighbours.fit(make_past(*sets(), items=ITEMS), neighbours.Config(words=2.0, trend=0.0), runtime=Runtime())
+    np.testing.assert_array_equal(without.table.toarray(), people)
+
+
+def test_blocks_of_rows_make_the_same_table(make_past, monkeypatch):
+    past = make_past(*sets(), items=ITEMS)
+    whole = neighbours.fit(past, neighbours.Config(), runtime=Runtime()).table.toarray()
+    monkeypatch.setattr(neighbours, "ROWS_A_BLOCK", 4)
+    np.testing.assert_array_equal(neighbours.fit(past, neighbours.Config(), runtime=Runtime()).table.toarray(), whole)
+
+
+def test_a_weighting_that_does_not_exist_is_refused_in_words():
+    with pytest.raises(SettingsError, match="weighting: 'tfidf' is not known"):
+        neighbours.Config(weighting="tfidf")

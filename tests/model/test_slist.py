@@ -21,20 +21,31 @@ def sets() -> list[tuple]:
     return [*made, (3, 2, "F", REFUND), (4, 50, "F", "Product Viewed")]
 
 
-def by_regression(sets, config) -> np.ndarray:
-    before, bought, worth = [], [], []
+def by_regression(sets, config, words=None) -> np.ndarray:
+    before, following, worth, around = [], [], [], np.zeros((25, len(ITEMS)))
     purchases = [s for s in sets if len(s) == 3]
     for user in range(25):
         mine = [s for s in purchases if s[0] == user]
+        for _, day, items in mine:
+            around[user, [ITEMS.index(i) for i in items]] += 0.5 ** (day / config.half_life_days)
         for t in range(1, len(mine)):
-            row = np.zeros(len(ITEMS))
-            for _, day, items in mine[:t]:
+            row, wanted = np.zeros(len(ITEMS)), np.zeros(len(ITEMS))
+            for _, day, items in mine[max(t - config.window, 0) : t]:
                 row[[ITEMS.index(i) for i in items]] += 0.5 ** ((day - mine[t][1]) / config.history_half_life_days)
+            for ahead, (_, _, items) in enumerate(mine[t : t + config.ahead]):
+                wanted[[ITEMS.index(i) for i in items]] += config.fade**ahead
             before.append(np.minimum(row, 1))
-            bought.append([float(i in mine[t][2]) for i in ITEMS])
+            following.append(np.minimum(wanted, 1))
             worth.append(0.5 ** (mine[t][1] / config.half_life_days))
-    x, y, w = np.array(before), np.array(bought), np.array(worth)[:, None]
-    return np.linalg.solve(x.T @ (w * x) + config.ridge * np.eye(len(ITEMS)), x.T @ (w * y))
+    x, y, w = np.array(before), np.array(following), np.array(worth)[:, None]
+    everyone = np.minimum(around, 1)
+    joined = config.around * everyone.T @ everyone
+    if words is not None:
+        joined += config.words * words @ words.T
+    table = np.linalg.solve(x.T @ (w * x) + joined + config.ridge * np.eye(len(ITEMS)), x.T @ (w * y) + joined)
+    if not config.again:
+        np.fill_diagonal(table, 0)
+    return table
 
 
 @pytest.mark.parametrize("more", [{}, {"ridge": 1.0, "half_life_days": 30, "history_half_life_days": 20}])
@@ -46,6 +57,24 @@ def test_the_table_foretells_each_set_from_those_before(make_past, sets, more):
     assert state.table.dtype == np.float32
     assert state.table.diagonal()[:5].all()  # a product may foretell itself
     assert not state.table[5].any() and not state.table[:, 5].any()
+
+
+WORDS = np.array([[1, 0], [0.6, 0.8], [0, 1], [0, 0], [1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"around": 0.5},
+        {"words": 3.0},
+        {"around": 0.3, "words": 2.0, "ahead": 3, "fade": 0.5, "again": False},
+        {"window": 1, "ahead": 2},
+    ],
+)
+def test_both_halves_and_the_words_are_one_regression(make_past, sets, more):
+    config = slist.Config(ridge=20.0, **more)
+    state = slist.fit(make_past(*sets, items=ITEMS, users=range(25), words=WORDS), config, runtime=Runtime())
+    np.testing.assert_allclose(state.table, by_regression(sets, config, WORDS), rtol=1e-3, atol=2e-5)
 
 
 def test_one_set_each_teaches_nothing(make_past):

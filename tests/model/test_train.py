@@ -70,6 +70,42 @@ def test_the_rate_rises_then_falls_to_nothing():
     assert rates[-1] == pytest.approx(0.05 / 40)
 
 
+def test_a_budget_ends_training_and_the_schedule_is_cut_to_it(monkeypatch):
+    clock = iter(i * 1.0 for i in range(10_000))  # a second of CPU each time it is looked at
+    monkeypatch.setattr(train.time, "process_time", lambda: next(clock))
+    model, seen = start(), []
+    done = train.run(
+        model,
+        loss_of(model),
+        train.Schedule(steps=400, learning_rate=0.05, warmup=4),
+        seed=1,
+        progress=lambda *at: seen.append(at),
+        budget_s=100,
+    )
+    # 20 steps took 20 seconds, so 80 more fit; the bar then counts to 100, and the rate falls to 0 there.
+    assert done == 100 and seen[10] == (11, 400) and seen[30] == (31, 100) and seen[-1] == (100, 100)
+    assert train._rate(train.Schedule(steps=100, learning_rate=0.05, warmup=4), 99) == pytest.approx(0.05 / 100)
+
+
+def test_steps_that_grow_slower_end_at_the_budget(monkeypatch):
+    spent = [0.0]
+    monkeypatch.setattr(train.time, "process_time", lambda: spent[0])
+
+    def slower(*_):
+        spent[0] += 1.0 if spent[0] < 30 else 10.0
+
+    model = start()
+    schedule = train.Schedule(steps=400, learning_rate=0.05, warmup=4)
+    done = train.run(model, loss_of(model), schedule, seed=1, progress=slower, budget_s=100)
+    assert done == 37  # 30 at a second each, 7 at ten
+
+
+def test_no_budget_is_no_limit():
+    model = start()
+    assert train.run(model, loss_of(model), SCHEDULE, seed=1) == 40
+    assert train.run(model, loss_of(model), SCHEDULE, seed=1, budget_s=1e9) == 40
+
+
 def test_a_killed_process_goes_on_bit_for_bit(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = subprocess.run([sys.executable, __file__, tmp_path], env=environment, check=False)
