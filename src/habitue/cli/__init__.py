@@ -10,7 +10,7 @@ import sys
 import typer
 
 from habitue import STAGES, __version__
-from habitue.cli import apply, bench, collect, model, personas, quality, report, tune
+from habitue.cli import apply, bench, collect, model, models, personas, quality, report, tune
 from habitue.core.errors import HabitueError
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ app.command("predict")(apply.predict)
 app.add_typer(personas.app, name="apply")
 app.add_typer(bench.app, name="bench")
 app.command("tune")(tune.tune)
+app.add_typer(models.app, name="models")
 app.command("report")(report.report)
 app.command("run")(report.run)
 

@@ -76,10 +76,17 @@ def fetch(
     from habitue.core.errors import UsageError
     from habitue.encode import hub, weights
 
-    if bool(names) == everything or (source and not source.is_dir()):
+    found = ""
+    if bool(names) == everything:
+        found = "it takes names or --all, one of them"
+    elif source and not source.is_dir():
+        found = f"'{source}' is no folder"
+    elif source and any(name.startswith(hub.PREFIX) for name in names or []):
+        found = "--from is for the names of the list; a folder of a hub model is used as it lies"
+    if found:
         raise UsageError(
             "habitue models fetch",
-            found=f"'{source}' is no folder" if source and not source.is_dir() else "give names or --all, one of them",
+            found=found,
             consequence="Nothing was fetched",
             remedy="See the names with: habitue models list",
         )
