@@ -44,6 +44,7 @@ SAMPLERS = ("tpe", "random", "grid")
 GRID = 5  # places of a range in a grid
 STARTUP = 5  # complete trials before one is stopped: the median of fewer says little
 LEAST = 4  # complete trials before an importance is told
+DIGITS = 5  # of a number drawn from a range
 LETTERS = 500  # kept of an error's sentence
 
 
@@ -392,7 +393,12 @@ def _stored(choice: Choice, value: Any) -> Any:
 
 
 def _value(choice: Choice, stored: Any) -> Any:
-    return choice.values[stored] if choice.values else stored
+    """Return what the objective is given: a number drawn from a range has DIGITS that count, as a person writes it."""
+    if choice.values:
+        return choice.values[stored]
+    if choice.whole:
+        return stored
+    return min(max(float(f"{stored:.{DIGITS}g}"), float(choice.low)), float(choice.high))
 
 
 def _counted(study: Any) -> list[Any]:
