@@ -236,13 +236,16 @@ def _choose(
                 best = (value, config, None if task.refit else state, fitted)
         return values[key]
 
-    for config in named[:wanted]:
+    def room() -> bool:
         # The test may need one more fit: half of the budget is for choosing.
-        if not tried or (budget is None or (left(0.5) or 0.0) > max(t.cpu_s for t in tried.values())):
+        return not tried or budget is None or (left(0.5) or 0.0) > max(t.cpu_s for t in tried.values())
+
+    for config in named[:wanted]:
+        if room():
             attempt(config)
     assert best is not None
     choices = space(module.Config)
-    if wanted > len(named) and choices:
+    if wanted > len(named) and choices and room():
         base = best[1]
         study = tune.search(
             lambda settings, _: attempt(replace(base, **settings)),
