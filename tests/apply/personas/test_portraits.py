@@ -101,7 +101,10 @@ def test_words_that_set_a_group_apart_come_first_and_others_never() -> None:
     titles = {"P0": "garden thing", "P1": "garden gnome", "P2": "kitchen things"}
     lines = sp.csr_matrix(np.array([[1, 1, 0]] * 400 + [[0, 0, 1]] * 400, dtype=float))
     labels = np.repeat([0, 1], 400)
-    assert portraits.words(("P0", "P1", "P2"), titles, lines, labels, 2) == [["garden", "gnome", "thing"], ["kitchen", "things"]]
+    assert portraits.words(("P0", "P1", "P2"), titles, lines, labels, 2) == [
+        ["garden", "gnome", "thing"],
+        ["kitchen", "things"],
+    ]
     assert portraits.words(("P0", "P1", "P2"), {}, lines, labels, 2) == [[], []]
     assert portraits.words(("P0", "P1", "P2"), titles, lines * 0, labels, 2) == [[], []]
     assert portraits.words(("P0", "P1", "P2"), titles, lines, labels * 0, 1) == [[]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ class Config:
     count: int | None = None  # personas; None = as many as are stable
     time_zone: str = "UTC"  # in which hours and weekdays are read
     groups: int = 12  # of products, for taste
-    taste_weight: float = 1.5  # of all tastes together; every other family of columns weighs 1
+    taste_weight: float = 1.5  # of all tastes together; recency, frequency, money weigh 2, other families 1
     draws: int = 5  # random pairs of halves
     rows: int = 3000  # customers that the choice looks at; all are assigned
     least: int = 10  # customers in a persona: fewer describe chance, and may point to a person
@@ -55,6 +55,16 @@ class Config:
     products: int = 5  # shown of each persona
     periods: int = 4  # ends of periods of 90 days between which movement is told
     map_rows: int = 1200
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a customer of any moment is given a persona: what was fitted at one moment."""
+
+    habits: Habits
+    scale: Scale
+    fitted: Fitted
+    names: tuple[str, ...]  # of the groups; the last is 'No group'
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class Personas:
     left_out: tuple[str, ...]  # what could not be used, in sentences
     verdict: str  # the first sentence says whether the personas can be believed
     as_of: dt.datetime
+    rule: Rule
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -129,10 +140,11 @@ def find(
         table = portraits.effects(frame, labels, groups)
         spoken = portraits.words(past.items, titles, bought, labels, groups)
         names = portraits.names(table, spoken)
-        called = [*names, portraits.NO_GROUP]  # the label -1 is the last
-        named = [called[k] for k in labels]
+        rule = Rule(habits, scale, grouped.fitted, (*names, portraits.NO_GROUP))
+        members = _members(frame, rule.names, grouped.told)
+        named = members["name"].to_list()
         drawn = maps.draw(places, frame["user_key"].to_list(), named, rows=config.map_rows, seed=seed)
-        frames, persona_of = _moments(past, frame, named, before, habits, scale, grouped.fitted, called, config)
+        frames, persona_of = _moments(past, frame, named, before, rule, config)
     told = movement.states(frames, persona_of)
     flows = movement.flows(told, least=config.least)
     cards = _cards(frame, table, grouped, names, spoken, risk)
@@ -150,7 +162,7 @@ def find(
             shown=config.products,
         ),
         effects=table.with_columns(name=pl.col("group").replace_strict(dict(enumerate(names)), return_dtype=pl.String)),
-        members=_members(frame, named, grouped.told),
+        members=members,
         tried=grouped.tried,
         map=drawn,
         flows=flows,
@@ -159,7 +171,17 @@ def find(
         left_out=scale.left_out,
         verdict=_verdict(grouped, cards, flows),
         as_of=past.as_of,
+        rule=rule,
     )
+
+
+def place(rule: Rule, past: Past, features: Features) -> tuple[Features, pl.DataFrame]:
+    """Return the profiles of customers at another moment, and user_key, name, distance, probability by the rule.
+
+    `past` with the same items as when the rule was made, `features` at `past.as_of`. O(customers x columns).
+    """
+    frame = profiles(past, features, rule.habits)
+    return frame, _members(frame, rule.names, clusters.assign(rule.fitted, points(rule.scale, frame)))
 
 
 def earlier(past: Past, events: Events, config: Config | None = None) -> Features:
@@ -270,28 +292,17 @@ def _grouped(places: Floats, frame: Features, config: Config, seed: int) -> Grou
 
 
 def _moments(
-    past: Past,
-    frame: Features,
-    named: list[str],
-    told: Features | None,
-    habits: Habits,
-    scale: Scale,
-    fitted: Fitted,
-    called: list[str],
-    config: Config,
+    past: Past, frame: Features, named: list[str], told: Features | None, rule: Rule, config: Config
 ) -> tuple[list[Features], list[list[str]]]:
-    """Return the profiles at each moment, and the persona that each customer had then, by today's measure."""
+    """Return the profiles at each moment, and the persona that each customer had then, by today's rule."""
     known = FEATURES.empty() if told is None else told
     frames, persona_of = [], []
     for moment in movement.moments(past, config.periods)[:-1]:
         then = known.filter(pl.col("as_of") == moment)
-        if not then.height:
-            continue
-        before = profiles(past.rewind(moment), then, habits)
-        if before.height:
-            labels = clusters.assign(fitted, points(scale, before)).labels
+        if then.height and (then["order_count"] > 0).any():
+            before, members = place(rule, past.rewind(moment), then)
             frames.append(before)
-            persona_of.append([called[k] for k in labels])
+            persona_of.append(members["name"].to_list())
     return [*frames, frame], [*persona_of, named]
 
 
@@ -351,12 +362,13 @@ def _risk(frame: Features, risk: pl.DataFrame | None) -> Floats:
     return told["churn"].cast(pl.Float64).to_numpy()
 
 
-def _members(frame: Features, named: list[str], told: Assigned) -> pl.DataFrame:
+def _members(frame: Features, names: Sequence[str], told: Assigned) -> pl.DataFrame:
     number = {"distance": told.distance, "probability": told.probability}
     columns = {key: pl.Series(key, values, dtype=pl.Float64) for key, values in number.items() if values is not None}
     empty = {key: pl.lit(None, dtype=pl.Float64) for key in number if key not in columns}
-    table = frame.select("user_key").with_columns(pl.Series("name", named, dtype=pl.String))
-    return table.with_columns(**columns, **empty).select("user_key", "name", "distance", "probability")
+    named = pl.Series("name", [names[k] for k in told.labels], dtype=pl.String)
+    table = frame.select("user_key").with_columns(named, **columns, **empty)
+    return table.select("user_key", "name", "distance", "probability")
 
 
 def _verdict(grouped: Grouped, cards: pl.DataFrame, flows: pl.DataFrame) -> str:

@@ -34,6 +34,7 @@ Ints = npt.NDArray[np.int64]
 
 WORD = re.compile(r"[^\W\d_]{3,}")
 LITTLE = frozenset("and the with for from set pack box pair assorted asstd".split())  # say nothing of a taste
+CORE, CORE_WEIGHT = ("recency", "frequency", "money"), 2.0  # docs/personas.md, "How the weights were picked"
 SCALED = 3.0  # scaled values are cut here: a wholesaler is big, not a group of his own
 DIRECTIONS, EXPLAINED = 12, 0.95  # main directions kept: at most so many, or so much of the variance
 TASTE = "taste: "  # begins the name of a taste column
@@ -223,7 +224,8 @@ def measure(frame: Features, habits: Habits, *, taste_weight: float) -> Scale:
     """Fit the scale of every column on one moment, and the main directions of the scaled customers.
 
     Robust: median and quartiles; where half the customers are equal, the standard deviation. A column without any
-    difference is left out and said. Every family of columns weighs 1, all tastes together `taste_weight`. Raises
+    difference is left out and said. Every family of columns weighs 1, recency,
+    frequency and money 2, all tastes together `taste_weight`. Raises
     ModelError when nothing differs at all.
     """
     names, left_out = [], list(habits.left_out)
@@ -298,7 +300,7 @@ def _clustered(frame: Features) -> list[str]:
 
 def _weights(names: list[str], taste_weight: float) -> Floats:
     family = [BY_NAME[name].family if name in BY_NAME else TASTE for name in names]
-    each = [taste_weight if of == TASTE else 1.0 for of in family]
+    each = [taste_weight if of == TASTE else CORE_WEIGHT if of in CORE else 1.0 for of in family]
     return np.array([w / np.sqrt(family.count(of)) for w, of in zip(each, family, strict=True)])
 
 
