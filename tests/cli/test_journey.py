@@ -126,5 +126,5 @@ def test_python_gives_the_same_and_asks_no_model_that_knows_the_future(shop):
 def test_a_cell_that_a_spreadsheet_would_run_is_written_as_text(tmp_path):
     from habitue.cli.options import write_table
 
-    write_table(pl.DataFrame({"title": ["=1+1", "mug"], "n": [-1, 2]}), tmp_path / "t.csv")
-    assert (tmp_path / "t.csv").read_text() == "title,n\n'=1+1,-1\nmug,2\n"
+    write_table(pl.DataFrame({"title": ["=1+1", "mug"], "n": [-1, 2], "who": ["a", "@b"]}), tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text() == "title,n,who\n'=1+1,-1,a\nmug,2,'@b\n"

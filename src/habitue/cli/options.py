@@ -62,6 +62,11 @@ def write_table(frame: pl.DataFrame, path: Path) -> None:
 def _inert(frame: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
-    risky = pl.col(pl.String).str.contains(r"^[=+\-@\t\r]")
-    text = pl.col(pl.String)
-    return frame.with_columns(pl.when(risky).then(pl.concat_str(pl.lit("'"), text)).otherwise(text).name.keep())
+    return frame.with_columns(
+        pl.when(pl.col(name).str.contains(r"^[=+\-@\t\r]"))
+        .then(pl.concat_str(pl.lit("'"), pl.col(name)))
+        .otherwise(pl.col(name))
+        .alias(name)
+        for name, kind in frame.schema.items()
+        if kind == pl.String
+    )
