@@ -6,9 +6,11 @@ import pytest
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from habitue import encode as stage
 from habitue.collect import synthetic
-from habitue.core.errors import SchemaError, SettingsError
-from habitue.encode.text import ENCODER, Config, encode
+from habitue.core.errors import MissingExtraError, ModelError, SchemaError, SettingsError
+from habitue.encode import chinese
+from habitue.encode.text import CHARACTERS, ENCODER, Config, encode
 
 TITLES = ["Red Mug", "red mugs, set of 2", "CAFÉ crème jug", "blue_jug", "blue blue jug", "♥ !", None, "", "3D puzzle"]
 
@@ -142,3 +144,87 @@ def test_a_frame_that_is_no_catalogue_is_refused():
 def test_vectors_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         encode(shelf("mug")).encoder = "other"  # type: ignore[misc]
+
+
+def test_english_titles_keep_the_digest_they_always_had():
+    """Pinned before Chinese, `fitted` and refusals came: the demo's numbers stand on these bytes."""
+    titles = ["WHITE HANGING HEART T-LIGHT HOLDER", "Red Mug", "red mugs, set of 2", "CAFÉ crème jug", "blue_jug"]
+    vectors = encode(shelf(*titles, "blue blue jug", "♥ !", None, "", "3D puzzle"))
+    assert vectors.encoder == "text.tfidf@1"
+    assert vectors.sha256 == "f37e2f3c5f2a9eebd0a1e444f5de83d7e6400d02297df6db0e43c8625c35d805"
+
+
+def test_every_title_of_a_real_shop_keeps_its_digest(ledger):
+    titles = ledger.items.group_by("item_id").agg(pl.col("title").drop_nulls().sort().first()).sort("item_id")
+    assert encode(titles).sha256 == "9d8db442364315820b7c3c195285583c533d848725318675914f9079b08fdb4b"
+
+
+def test_the_stage_gives_the_same_from_id_and_text():
+    things = shelf(*TITLES).rename({"item_id": "id", "title": "text"})
+    assert stage.run("text", things).sha256 == encode(shelf(*TITLES)).sha256
+
+
+def test_a_title_without_a_vector_has_a_reason():
+    told = encode(shelf(*TITLES)).refused
+    assert told["id"].to_list() == ["p5", "p6", "p7"]
+    assert set(told.select("code", "sentence").rows()) == {("no_text", "It holds no text to encode.")}
+
+
+def test_other_titles_come_into_the_columns_that_were_learnt():
+    learnt = encode(shelf("red mug", "blue mug", "green jug"))
+    later = stage.run("text", pl.DataFrame({"id": ["a", "b"], "text": ["red mug", "zzzz"]}), fitted=learnt.fitted)
+    assert (later.matrix[0] != learnt.matrix[0]).nnz == 0
+    assert later.refused.rows() == [("b", "no_known_word", "None of its words is in the vocabulary.")]
+    assert later.fitted is learnt.fitted
+
+
+def test_a_vocabulary_keeps_the_settings_it_was_made_with():
+    learnt = encode(shelf("red mug"), Config(piece_weight=0.0))
+    assert encode(shelf("red mug"), fitted=learnt.fitted).matrix.shape == (1, 2)
+    with pytest.raises(SettingsError, match="the vocabulary was made with Config.*or none"):
+        encode(shelf("red mug"), Config(), fitted=learnt.fitted)
+
+
+CHINESE = ("红色陶瓷马克杯iphone手机壳", "red mug", "蓝色马克杯")
+
+
+def test_chinese_is_cut_into_words_and_the_rule_is_part_of_the_name():
+    vectors = encode(shelf(*CHINESE))
+    assert vectors.encoder == f"{ENCODER}+{chinese.rule()}" and chinese.rule().startswith("jieba-")
+    words = set(vectors.fitted.views[0].place)
+    assert {"红色", "马克杯", "iphone", "手机", "mug", "蓝色"} <= words
+    assert cosine(0, 2, vectors) > 0.1 and cosine(0, 1, vectors) == 0
+
+
+def test_without_jieba_chinese_is_cut_into_pairs(monkeypatch):
+    with_jieba = encode(shelf(*CHINESE))
+    monkeypatch.setattr(chinese, "rule", lambda: chinese.PAIRS)
+    vectors = encode(shelf(*CHINESE, "杯"))
+    assert vectors.encoder == f"{ENCODER}+pairs@1"
+    assert {"红色", "色陶", "马克", "克杯", "iphone", "杯"} <= set(vectors.fitted.views[0].place)
+    assert vectors.sha256 != with_jieba.sha256
+
+
+def test_a_vocabulary_of_another_jieba_is_refused(monkeypatch):
+    learnt = encode(shelf(*CHINESE)).fitted
+    monkeypatch.setattr(chinese, "rule", lambda: "jieba-9.9")
+    with pytest.raises(ModelError, match=r"made with jieba-[\d.]+; installed is jieba-9\.9.*Install jieba=="):
+        encode(shelf(*CHINESE), fitted=learnt)
+
+
+def test_a_vocabulary_of_jieba_needs_jieba(monkeypatch):
+    learnt = encode(shelf(*CHINESE)).fitted
+    chinese._jieba.cache_clear()
+    monkeypatch.setattr(chinese, "rule", lambda: chinese.PAIRS)
+    monkeypatch.setitem(__import__("sys").modules, "jieba", None)
+    with pytest.raises(MissingExtraError, match=r"jieba.*pip install 'habitue\[text\]'"):
+        encode(shelf(*CHINESE), fitted=learnt)
+
+
+def test_odd_texts_do_no_harm():
+    odd = ["🎉👍🏽", "\x00\x01\t", "mug \x00 mug", "Тест 테스트 テスト ทดสอบ", "x" * 10_000_000, "a\u202eb", "ﬁne ½"]
+    vectors = encode(shelf(*odd))
+    assert vectors.missing == ("p0", "p1")
+    assert np.isfinite(vectors.matrix.data).all()
+    long = encode(shelf("mug " * (CHARACTERS // 4) + "jug", "jug"), Config(piece_weight=0))
+    assert cosine(0, 1, long) == 0, "what stands behind the cut is not read"
