@@ -42,6 +42,7 @@ from habitue.core.schemas import EVENTS, ITEMS, METRICS, REFUSED, USERS, Metrics
 from habitue.demonstration import CUT
 from habitue.evaluate import bench
 from habitue.evaluate.measured import Measured, per_user, table
+from habitue.evaluate.paired import compare
 from habitue.model.past import Past
 from habitue.pipeline import Tables
 from habitue.plan import Plan
@@ -94,7 +95,7 @@ def cdnow(data: Path) -> Shop:
         quantity=pl.col("cds").cast(pl.Float64),
         value=pl.col("dollars").cast(pl.Float64),
     )
-    events = events.with_columns(price=pl.col("value") / pl.col("quantity"))
+    events = events.with_columns(price=_price())
     return Shop("CDNOW", _tables(events, ITEMS.empty()), dt.datetime(1997, 10, 1, tzinfo=dt.UTC))
 
 
@@ -112,7 +113,7 @@ def complete_journey(data: Path) -> Shop:
         quantity=pl.col("quantity").cast(pl.Float64),
         value=pl.col("sales_value").cast(pl.Float64),
     ).join(words, on="item_id", how="left", maintain_order="left")
-    events = events.with_columns(price=pl.col("value") / pl.col("quantity"))
+    events = events.with_columns(price=_price())
     first = events["at"].min()
     items = products.select("item_id", title=None, category="department").with_columns(
         valid_from=pl.lit(first), title=pl.lit(None, dtype=pl.String), source=pl.lit("cj"), import_id=pl.lit("cj")
@@ -165,6 +166,8 @@ def measure(shop: Shop, *, seed: int = 0) -> tuple[Metrics, list[str]]:
         measured[model] += list(_apart(model, keys, dense[1], labels, seed))
         if shop.traits is not None:
             measured[model] += list(_demographics(model, keys, labels, shop.traits))
+    pair = [one for model in ("rfm", "rfm+personas") for one in measured[model] if one.metric.endswith("_money")]
+    beyond = compare(pair, against="rfm", seed=seed).to_dicts()
     tables = [
         table(rows, dataset=shop.name, cpu_s=cost if model == "personas" else None, peak_mb=_peak(), seed=seed)
         for model, rows in measured.items()
@@ -178,6 +181,7 @@ def measure(shop: Shop, *, seed: int = 0) -> tuple[Metrics, list[str]]:
     n = len(frames[0])
     rows = [_row(shop.name, model, mean, error, n) for model, mean, error in stable]
     said = [f"{shop.name}: {found.verdict}", *(f"  {c['name']}: {c['size']:,}" for c in found.cards.to_dicts())]
+    said += [f"  {r['metric']}, beyond rfm: {r['mean']:+.4f} ({r['low']:+.4f} to {r['high']:+.4f})" for r in beyond]
     frame = pl.concat([*tables, METRICS.shape(pl.DataFrame(rows, schema_overrides={"modalities": pl.List(pl.String)}))])
     return frame.with_columns(modalities=pl.lit(["events", "text"] if shop.name != "CDNOW" else ["events"])), said
 
@@ -288,6 +292,10 @@ def _row(dataset: str, model: str, mean: float, error: float, n: int) -> dict[st
         "n": n,
         "seeds": 1,
     }
+
+
+def _price() -> pl.Expr:
+    return pl.when(pl.col("quantity") > 0).then(pl.col("value") / pl.col("quantity"))
 
 
 def _tables(events: pl.DataFrame, items: pl.DataFrame) -> Tables:

@@ -41,13 +41,7 @@ def personas(
 
     Example: habitue apply personas --as-of 2011-09-09 --persona "Loyal, repeat-buying customers" --export loyal.csv
     """
-    from json import dumps
-
-    import habitue
-    from habitue.apply.personas import to_dict
     from habitue.core.errors import UsageError
-    from habitue.dashboard import sheet
-    from habitue.dashboard.personas import sheet as arranged
 
     if persona is not None and export is None:
         raise UsageError(
@@ -63,6 +57,13 @@ def personas(
             consequence="A browser would not open it",
             remedy="End the name in .html",
         )
+    from json import dumps
+
+    import habitue
+    from habitue.apply.personas import to_dict
+    from habitue.dashboard import sheet
+    from habitue.dashboard.personas import sheet as arranged
+
     shop = habitue.open(workspace)
     found = shop.personas(as_of=as_of, method=method, count=count, time_zone=time_zone)
     told = to_dict(found)

@@ -20,7 +20,7 @@ def noise(past: Past, seed: int = 0) -> Past:
     """The same customers with numbers drawn by lot, and no taste."""
     rng = np.random.default_rng(seed)
     named = ("days_since_last", "orders_180d", "gap_mean", "value_per_order", "items_per_order", "price_per_unit")
-    columns = (pl.Series(name, rng.uniform(1, 50, past.features.height)) for name in named)
+    columns = (pl.Series(name, np.expm1(rng.normal(3, 0.5, past.features.height))) for name in named)
     return dataclasses.replace(past, features=past.features.with_columns(columns))
 
 
@@ -110,7 +110,7 @@ def test_groups_by_lot_are_called_so_first(past: Past) -> None:
     told = personas.find(
         dataclasses.replace(noise(past), items=("P",), words=None, histories=past.histories.of_kind("nothing")),
         {},
-        personas.Config(method="kmeans", count=5, least=2, draws=3),
+        personas.Config(method="kmeans", count=7, least=2, draws=3),
     )
     assert told.verdict.startswith("No grouping of these customers is stable: ")
     assert "not as kinds of customers that are there" in told.verdict
@@ -119,13 +119,19 @@ def test_groups_by_lot_are_called_so_first(past: Past) -> None:
 def test_who_resembles_nobody_is_in_no_group_and_counted(
     past: Past, titles: dict[str, str], config: personas.Config
 ) -> None:
-    found = personas.find(past, titles, dataclasses.replace(config, method="hdbscan", count=None, taste_weight=9.0))
+    rng = np.random.default_rng(3)
+    odd = pl.col("user_key") % 10 == 0
+    strange = past.features.with_columns(
+        pl.when(odd).then(pl.Series(rng.choice([0.01, 1e4], 80)) * pl.col(name)).otherwise(name).alias(name)
+        for name in ("value_per_order", "price_per_unit", "items_per_order", "days_since_last", "orders_180d")
+    )
+    asked = dataclasses.replace(config, method="hdbscan", count=None)
+    found = personas.find(dataclasses.replace(past, features=strange), titles, asked)
     outside = found.members.filter(pl.col("name") == "No group").height
-    assert found.cards["size"].sum() == 80
-    if outside:
-        card = found.cards.filter(pl.col("name") == "No group").row(0, named=True)
-        assert card["size"] == outside and card["stability"] is None and not card["stable"]
-        assert "of the customers are in no group" in found.verdict
+    assert 0 < outside < 40 and found.cards["size"].sum() == 80
+    card = found.cards.filter(pl.col("name") == "No group").row(0, named=True)
+    assert card["size"] == outside and card["stability"] is None and not card["stable"]
+    assert f"{outside / 80 * 100:.1f} % of the customers are in no group" in found.verdict
     assert found.members["distance"].null_count() == 0 and found.members["probability"].null_count() == 80
 
 
@@ -191,8 +197,11 @@ def test_unknown_numbers_and_constant_columns_do_not_stop_it(
 def test_groups_that_would_point_to_a_person_are_refused(
     past: Past, titles: dict[str, str], config: personas.Config
 ) -> None:
-    with pytest.raises(ModelError, match="no grouping of 80 customers .of 1. has only groups of 21 or more"):
+    with pytest.raises(ModelError, match="4 personas of at least 21 are asked of 80 customers.*Ask for at most 3"):
         personas.find(past, titles, dataclasses.replace(config, least=21))
+    config = dataclasses.replace(config, count=3)
+    with pytest.raises(ModelError, match="no grouping of 80 customers .of 1. has only groups of 26 or more"):
+        personas.find(past, titles, dataclasses.replace(config, least=26))
 
 
 @pytest.mark.parametrize(

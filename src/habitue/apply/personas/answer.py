@@ -121,7 +121,7 @@ def find(
     """
     config = config or Config()
     _check(config)
-    _enough(past)
+    _enough(past, config)
     with threadpoolctl.threadpool_limits(1):  # sums of several threads have no fixed order: same seed, same groups
         habits = learn(
             past,
@@ -247,10 +247,17 @@ def _check(config: Config) -> None:
         )
 
 
-def _enough(past: Past) -> None:
+def _enough(past: Past, config: Config) -> None:
     ordered = past.features.filter(pl.col("order_count") > 0).height if past.features.height else 0
-    if ordered >= FEWEST:
+    if ordered >= FEWEST and (config.count or 0) * config.least <= ordered:
         return
+    if ordered >= FEWEST:
+        raise ModelError(
+            "apply.personas",
+            found=f"{config.count:,} personas of at least {config.least} are asked of {ordered:,} customers",
+            consequence="Groups of fewer describe chance, and may point to a person",
+            remedy=f"Ask for at most {ordered // config.least}",
+        )
     guests = int((~past.known).sum())
     also = f", beside {guests:,} guests, who are nobody twice" if guests else ""
     raise ModelError(
