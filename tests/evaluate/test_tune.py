@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import builtins
 import math
 import sqlite3
 from dataclasses import dataclass
@@ -286,12 +285,12 @@ def test_wrong_trials_and_sampler_are_refused() -> None:
 
 
 def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
+    real = extras.importlib.import_module
 
-    def without(name: str) -> Any:
+    def without(name: str, *package: str) -> Any:
         if name == "optuna":
             raise ModuleNotFoundError("No module named 'optuna'", name="optuna")
-        return real(name)
+        return real(name, *package)
 
     monkeypatch.setattr(extras.importlib, "import_module", without)
     with pytest.raises(MissingExtraError, match=r"pip install 'habitue\[tune\]'"):
