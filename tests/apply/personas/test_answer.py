@@ -213,8 +213,6 @@ def test_groups_that_would_point_to_a_person_are_refused(
         ({"time_zone": "Paris"}, "there is no time zone 'Paris'.*Europe/London"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(
-    past: Past, titles: dict[str, str], config: personas.Config, wrong: dict[str, object], words: str
-) -> None:
+def test_settings_that_make_no_sense_are_refused(config: personas.Config, wrong: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        personas.find(past, titles, dataclasses.replace(config, **wrong))  # type: ignore[arg-type]
+        dataclasses.replace(config, **wrong)  # type: ignore[arg-type]

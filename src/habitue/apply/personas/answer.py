@@ -41,7 +41,7 @@ KEEPS = 0.5  # Jaccard below which a single persona is called not stable (Hennig
 
 @dataclass(frozen=True)
 class Config:
-    """Settings; `taste_weight` was picked on the first nine months of Online Retail by stability."""
+    """Settings. Raises UsageError for an unknown method or time zone, and a number that the method cannot be told."""
 
     method: str = "auto"  # auto, kmeans, hdbscan or mixture
     count: int | None = None  # personas; None = as many as are stable
@@ -55,6 +55,31 @@ class Config:
     products: int = 5  # shown of each persona
     periods: int = 4  # ends of periods of 90 days between which movement is told
     map_rows: int = 1200
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if self.method not in ("auto", *clusters.METHODS):
+            raise UsageError(
+                "apply.personas",
+                found=f"there is no method '{self.method}'",
+                consequence="Nobody can be grouped by it",
+                remedy=did_you_mean(self.method, ("auto", *clusters.METHODS)),
+            )
+        if self.count is not None and (self.count < 2 or self.method == "hdbscan"):
+            hdbscan = self.method == "hdbscan"
+            raise UsageError(
+                "apply.personas",
+                found=f"{self.count} personas are asked of HDBSCAN" if hdbscan else f"{self.count} personas are asked",
+                consequence="It finds their number by itself" if hdbscan else "One group tells nobody apart",
+                remedy="Drop the count, or ask for kmeans or mixture" if hdbscan else "Ask for 2 or more, or for none",
+            )
+        if self.time_zone not in zoneinfo.available_timezones():
+            raise UsageError(
+                "apply.personas",
+                found=f"there is no time zone '{self.time_zone}'",
+                consequence="Hours and weekdays of orders could not be read",
+                remedy="Write it as Europe/London",
+            )
 
 
 @dataclass(frozen=True)
@@ -117,10 +142,9 @@ def find(
     for their categories. `risk`: user_key, churn. Everything is fitted at `past.as_of`; the same seed gives the same
     personas. O(customers x columns) beside a choice that looks at `config.rows` of them. Raises ModelError when there
     are fewer than 20 such customers, when nothing tells them apart, when no grouping has groups of at least
-    `config.least`; UsageError for a setting that makes no sense.
+    `config.least`.
     """
     config = config or Config()
-    _check(config)
     _enough(past, config)
     with threadpoolctl.threadpool_limits(1):  # sums of several threads have no fixed order: same seed, same groups
         habits = learn(
@@ -220,31 +244,6 @@ def to_dict(found: Personas) -> dict[str, Any]:
         "tried": found.tried.to_dicts(),
         "left_out": list(found.left_out),
     }
-
-
-def _check(config: Config) -> None:
-    if config.method not in ("auto", *clusters.METHODS):
-        raise UsageError(
-            "apply.personas",
-            found=f"there is no method '{config.method}'",
-            consequence="Nobody can be grouped by it",
-            remedy=did_you_mean(config.method, ("auto", *clusters.METHODS)),
-        )
-    if config.count is not None and (config.count < 2 or config.method == "hdbscan"):
-        hdbscan = config.method == "hdbscan"
-        raise UsageError(
-            "apply.personas",
-            found=f"{config.count} personas are asked of HDBSCAN" if hdbscan else f"{config.count} personas are asked",
-            consequence="It finds their number by itself" if hdbscan else "One group tells nobody apart",
-            remedy="Drop the count, or ask for kmeans or mixture" if hdbscan else "Ask for 2 or more, or for none",
-        )
-    if config.time_zone not in zoneinfo.available_timezones():
-        raise UsageError(
-            "apply.personas",
-            found=f"there is no time zone '{config.time_zone}'",
-            consequence="Hours and weekdays of orders could not be read",
-            remedy="Write it as Europe/London",
-        )
 
 
 def _enough(past: Past, config: Config) -> None:
