@@ -10,7 +10,7 @@ whole profile).
 
 Stability: see habitue.apply.personas.clusters; of rfm, the 125 cells. Silhouettes are all measured at the cut, in the
 space of the profiles. Complete Journey (simulated, its publisher says): Cramer's V (corrected, Bergsma 2013) of the
-personas with demographics that they never saw, beside that of the other groupings.
+personas with demographics that they never saw, beside that of the other groupings and of shuffled customers.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from habitue.plan import Plan
 HORIZON = dt.timedelta(days=92)
 PROTOCOL = "personas-92d"
 DEMOGRAPHICS = ("age", "income", "home_ownership", "marital_status", "household_size", "kids_count")
+LISTS = {"modalities": pl.List(pl.String), "low": pl.Float64, "high": pl.Float64}
 DRAWN = 3000  # customers whose silhouette is measured
 
 
@@ -159,13 +160,14 @@ def measure(shop: Shop, *, seed: int = 0) -> tuple[Metrics, list[str]]:
     keys = frames[1]["user_key"].to_numpy()
     cells = [f @ np.array([25, 5, 1]) for f in fifths]
     measured: dict[str, list[Measured]] = {}
+    rows: list[dict[str, object]] = []
     for model, (then, now) in inputs.items():
         told = RidgeCV(alphas=np.logspace(-2, 3, 11)).fit(then, spent[0]).predict(now)
         measured[model] = list(_foretold(model, keys, spent[1], told))
     for model, labels in (("personas", code[1]), ("kmeans", near[1]), ("rfm", cells[1])):
         measured[model] += list(_apart(model, keys, dense[1], labels, seed))
         if shop.traits is not None:
-            measured[model] += list(_demographics(model, keys, labels, shop.traits))
+            rows += _demographics(shop.name, model, keys, labels, shop.traits, seed)
     pair = [one for model in ("rfm", "rfm+personas") for one in measured[model] if one.metric.endswith("_money")]
     beyond = compare(pair, against="rfm", seed=seed).to_dicts()
     tables = [
@@ -179,10 +181,10 @@ def measure(shop: Shop, *, seed: int = 0) -> tuple[Metrics, list[str]]:
     stable.append(("kmeans", float(str(row["stability"])), float(str(row["error"]))))
     stable.append(("rfm", *_cells_again(rfm[0], seed)))
     n = len(frames[0])
-    rows = [_row(shop.name, model, mean, error, n) for model, mean, error in stable]
+    rows += [_row(shop.name, model, "stability", mean, error, n) for model, mean, error in stable]
     said = [f"{shop.name}: {found.verdict}", *(f"  {c['name']}: {c['size']:,}" for c in found.cards.to_dicts())]
     said += [f"  {r['metric']}, beyond rfm: {r['mean']:+.4f} ({r['low']:+.4f} to {r['high']:+.4f})" for r in beyond]
-    frame = pl.concat([*tables, METRICS.shape(pl.DataFrame(rows, schema_overrides={"modalities": pl.List(pl.String)}))])
+    frame = pl.concat([*tables, METRICS.shape(pl.DataFrame(rows, schema_overrides=LISTS))])
     return frame.with_columns(modalities=pl.lit(["events", "text"] if shop.name != "CDNOW" else ["events"])), said
 
 
@@ -245,50 +247,43 @@ def _apart(model: str, keys: np.ndarray, places: np.ndarray, labels: np.ndarray,
     yield per_user(PROTOCOL, model, "all", "silhouette", keys[rows], values)
 
 
-def _demographics(model: str, keys: np.ndarray, labels: np.ndarray, traits: pl.DataFrame) -> Iterator[Measured]:
-    codes = np.unique(labels, return_inverse=True)[1]
-    known = pl.DataFrame({"user_key": keys, "group": codes}).join(traits, on="user_key", how="inner")
+def _demographics(
+    dataset: str, model: str, keys: np.ndarray, labels: np.ndarray, traits: pl.DataFrame, seed: int
+) -> Iterator[dict[str, object]]:
+    """Yield the V of each trait, and the V that 95 % of 999 shuffles stay below: a bootstrap would flatter it."""
+    rng = np.random.default_rng(seed)
+    known = pl.DataFrame({"user_key": keys, "group": labels}).join(traits, on="user_key", how="inner")
     for name in DEMOGRAPHICS:
         told = known.drop_nulls(name)
-        trait = told[name].cast(pl.String).rank("dense").to_numpy().astype(np.int64) - 1
-        group = told["group"].rank("dense").to_numpy().astype(np.int64) - 1
-        yield Measured(
-            PROTOCOL,
-            model,
-            name,
-            "cramers_v",
-            told["user_key"].to_numpy(),
-            lambda w, g=group, t=trait: _cramers_v(g, t, w),  # type: ignore[misc]
-            "higher",
-        )
+        group, trait = (told[c].rank("dense").to_numpy().astype(np.int64) - 1 for c in ("group", name))
+        chance = np.quantile([_cramers_v(rng.permutation(group), trait) for _ in range(999)], 0.95)
+        yield _row(dataset, model, "cramers_v", _cramers_v(group, trait), None, told.height, slice_=name)
+        yield _row(dataset, model, "cramers_v_chance95", float(chance), None, told.height, slice_=name)
 
 
-def _cramers_v(one: np.ndarray, two: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return the bias-corrected V (Bergsma 2013) for each row of `weight` [draws, n]; 0 = independent, 1 = the same."""
-    r, c = one.max() + 1, two.max() + 1
-    found = []
-    for each in np.atleast_2d(weight):
-        counts = np.bincount(one * c + two, weights=each, minlength=r * c).reshape(r, c)
-        n = counts.sum()
-        expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / n
-        chi = float(np.divide((counts - expected) ** 2, expected, out=np.zeros_like(counts), where=expected > 0).sum())
-        phi = max(0.0, chi / n - (r - 1) * (c - 1) / (n - 1))
-        low = min(r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)) - 1
-        found.append(np.sqrt(phi / max(low, 1e-9)))
-    return np.asarray(found)
+def _cramers_v(one: np.ndarray, two: np.ndarray) -> float:
+    """Return the bias-corrected V (Bergsma 2013); 0 = independent, 1 = the same."""
+    r, c, n = int(one.max()) + 1, int(two.max()) + 1, len(one)
+    counts = np.bincount(one * c + two, minlength=r * c).reshape(r, c)
+    expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / n
+    phi = max(0.0, float(((counts - expected) ** 2 / expected).sum()) / n - (r - 1) * (c - 1) / (n - 1))
+    low = min(r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)) - 1
+    return float(np.sqrt(phi / max(low, 1e-9)))
 
 
-def _row(dataset: str, model: str, mean: float, error: float, n: int) -> dict[str, object]:
+def _row(
+    dataset: str, model: str, metric: str, mean: float, error: float | None, n: int, *, slice_: str = "all"
+) -> dict[str, object]:
     return {
         "dataset": dataset,
         "protocol": PROTOCOL,
         "model": model,
         "modalities": [],
-        "slice": "all",
-        "metric": "stability",
+        "slice": slice_,
+        "metric": metric,
         "mean": mean,
-        "low": mean - 1.96 * error,
-        "high": mean + 1.96 * error,
+        "low": None if error is None else mean - 1.96 * error,
+        "high": None if error is None else mean + 1.96 * error,
         "n": n,
         "seeds": 1,
     }
