@@ -48,8 +48,8 @@ class Config:
     """How texts become vectors. Raises SettingsError for settings that make no sense."""
 
     characters: int = 2_000  # of a longer text only the start is read
-    batch: int = 32  # texts at a time at most; changes the speed, not the vectors
-    together: int = 6_000  # characters at a time at most: long texts pad each other
+    batch: int = 64  # texts at a time at most; changes the speed, not the vectors
+    together: int = 3_000  # characters at a time at most: long texts pad each other
     threads: int = 1
 
     def __post_init__(self) -> None:
