@@ -116,6 +116,7 @@ def test_periods_hold_the_awake_of_each_persona_with_money_and_medians() -> None
         "Asleep: 0 customers at the first moment, 1 at the last.",
     ]
     assert movement.changes(table.filter(pl.col("step") == 0)) == []
+    assert len(movement.changes(table.with_columns(size=pl.lit(0)))) == 0
 
 
 def test_moments_are_quarters_back_while_the_shop_has_a_past(past: Past, shop: Events) -> None:

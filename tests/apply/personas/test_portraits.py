@@ -54,10 +54,10 @@ def test_a_name_says_which_way_and_only_what_is_large_and_sure() -> None:
     assert set(portraits.apart(table, 0)["column"]) == {"order_count", "value_per_order"}
 
 
-def test_frequent_and_loyal_are_not_said_twice() -> None:
-    told = frame(order_count=spread(2, 20), orders_180d=spread(2, 18, 1), value_per_order=spread(90, 40, 2))
+def test_active_and_recent_are_not_said_both() -> None:
+    told = frame(days_since_last=spread(90, 9), orders_180d=spread(2, 18, 1), value_per_order=spread(90, 40, 2))
     name = portraits.names(portraits.effects(told, LABELS, 2), [[], []])[1].lower()
-    assert ("loyal" in name) != ("active" in name)
+    assert ("recent" in name) != ("active" in name) and "small-spending" in name
 
 
 def test_a_taste_is_named_by_the_words_of_the_purchases() -> None:

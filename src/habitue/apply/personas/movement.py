@@ -142,6 +142,8 @@ def changes(table: pl.DataFrame) -> list[str]:
     for name in table["name"].unique(maintain_order=True):
         mine = table.filter(pl.col("name") == name)
         was, now = mine.row(0, named=True), mine.row(-1, named=True)
+        if not was["size"] and not now["size"]:
+            continue  # a persona of the silent: all of it sleeps
         size = (
             f"{name}: {was['size']:,} customers at the first moment, {now['size']:,} at the last{_by(was, now, 'size')}"
         )

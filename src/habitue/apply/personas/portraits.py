@@ -16,6 +16,7 @@ from habitue.core.schemas import Features
 DIFFERENT = 0.4  # standard deviations from which a difference is worth a word (Cohen 1988: 0.2 small, 0.5 medium)
 SURE = 1.96  # two-sided 95 %
 PRIOR = 5.0  # lines added to bought and expected, so that two lines make no lift
+ALIKE = {"orders_180d": "recency"}  # inactive and quiet say the same in a name
 NO_GROUP = "No group"
 EFFECTS = {
     "group": pl.Int64,
@@ -176,8 +177,8 @@ def _possible(large: pl.DataFrame, spoken: Sequence[str]) -> list[str]:
             taste = taste or row["difference"] > 0
             continue
         column = BY_NAME[row["column"]]
-        about = {"order_count": "frequency"}.get(column.name, column.family or column.name)
-        if about not in seen:  # frequent and loyal say the same
+        about = ALIKE.get(column.name, column.family or column.name)
+        if about not in seen:
             seen.add(about)
             habits.append(column.high if row["difference"] > 0 else column.low)
     found = []
