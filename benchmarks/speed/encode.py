@@ -13,6 +13,7 @@ it), the share is the median of the turns, with its 95 % interval over 1,000 boo
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import subprocess
@@ -35,6 +36,7 @@ from habitue.evaluate import bench
 
 DATASET, PROTOCOL = "Shop texts and photos", "P7 encode"
 TARGET = 0.95
+DOCS = Path(__file__).parents[2] / "docs/encode.md"
 
 
 def titles(count: int) -> pl.DataFrame:
@@ -70,7 +72,7 @@ def text_alone(things: pl.DataFrame) -> Callable[[], Any]:
 def picture_alone(things: pl.DataFrame) -> Callable[[], Any]:
     config = picture.Config()
     session = onnx.session(picture._model(config), threads=1, extra="pictures")
-    made = pixels.decoded(things, picture._scaled, side=224, largest=config.largest, workers=2, square=True)
+    made = pixels.decoded(things, np.ascontiguousarray, side=224, largest=config.largest, workers=2, square=True)
     ready = np.stack([pixels for _, pixels in made])
     return lambda: [session.run(None, {"pictures": ready[i : i + 4]}) for i in range(0, len(ready), 4)]
 
@@ -199,6 +201,41 @@ def measure(repeats: int, texts: int, pictures: int, changed: int = 10_000) -> p
     )
 
 
+def cost_table(document: dict[str, Any]) -> str:
+    """The Markdown of docs/encode.md: CPU milliseconds an item, and encode.run beside the encoder alone."""
+    rows = document["rows"]
+    costs = [row for row in rows if row["metric"] == "CPU ms an item"]
+    lines = ["", "| modality | of | CPU ms each |", "|---|---|---|"]
+    lines += [f"| `{row['model']}` | {row['slice']} | {row['mean']:.3f} |" for row in costs]
+    lines += [
+        "",
+        "| | alone, each second | encode.run | share of the time | share of the CPU |",
+        "|---|---|---|---|---|",
+    ]
+    told = {(row["slice"], row["model"].split()[0], row["metric"]): row["mean"] for row in rows}
+    for slice_, kind in (("titles", "texts"), ("reviews", "texts"), ("photos", "pictures")):
+        if (slice_, "the", f"{kind} per second") in told:
+            speeds = [told[slice_, who, f"{kind} per second"] for who in ("the", "encode.run")]
+            shares = [told[slice_, "encode.run", what] for what in ("share of the encoder alone", "share of its CPU")]
+            numbers = [f"{speed:,.0f}" for speed in speeds] + [f"{share:.2f}" for share in shares]
+            lines.append(f"| {slice_} | {' | '.join(numbers)} |")
+    seconds = [told[name, "encode.run", "seconds"] for name in ("first run", "one changed")]
+    changed = told["one changed", "encode.run", "items encoded"]
+    lines += [
+        "",
+        f"10,000 titles through `sentence`: {seconds[0]:.1f} s; again with one changed: {changed:.0f} encoded, "
+        f"{seconds[1]:.2f} s.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def into_docs(table: str) -> None:
+    page = DOCS.read_text(encoding="utf-8")
+    start, end = page.index("-->", page.index("<!-- cost")) + 4, page.index("<!-- /cost -->")
+    DOCS.write_text(page[:start] + table + page[end:], encoding="utf-8")
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--repeats", type=int, default=5)
@@ -211,6 +248,8 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     for path in bench.write(table, options.out, commit=commit):
         print(path)
+        if options.out == Path(__file__).parent:
+            into_docs(cost_table(json.loads(path.read_text(encoding="utf-8"))))
     for row in table.iter_rows(named=True):
         verdict = f"  target {TARGET:.0%}" if row["metric"].startswith("share") else ""
         print(f"{row['slice']:12} {row['model']:22} {row['metric']:28} {row['mean']:10.3f}{verdict}")

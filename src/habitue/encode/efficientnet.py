@@ -77,8 +77,9 @@ class EfficientNet(nn.Module):
         self.classes.load_state_dict(_under(state, "_fc."))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """float32[B, 3, S, S], values (0..255 - 127) / 128 -> float32[B, 1280]."""
-        x = functional.relu6(self.stem(pictures))
+        """uint8[B, S, S, 3] -> float32[B, 1280]; scaled to about -1..1, as the weights were trained."""
+        x = (pictures.permute(0, 3, 1, 2).float() - 127.0) / 128.0
+        x = functional.relu6(self.stem(x))
         for block in self.blocks:
             x = block(x)
         vectors: Tensor = functional.relu6(self.head(x)).mean(dim=(2, 3))
@@ -95,7 +96,7 @@ def export(path: Path, target: Path, size: str) -> None:
     """Write the network as ONNX with a free batch size. About 20 s, once."""
     need("onnxscript", extra="pictures", purpose="encode.picture")
     network = load(path, size)
-    example = torch.zeros(2, 3, SIDE[size], SIDE[size])
+    example = torch.zeros(2, SIDE[size], SIDE[size], 3, dtype=torch.uint8)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     with warnings.catch_warnings():

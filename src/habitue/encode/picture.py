@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from habitue.core.errors import SettingsError
@@ -22,7 +21,7 @@ from habitue.encode.vectors import Dense, Encoder, Vectors, assemble, refusals, 
 
 DIMENSION = 1280
 SIDES = {"lite0": 224, "lite1": 240, "lite2": 260}  # pixels
-RECIPE = "onnx@1"
+RECIPE = "onnx@2"
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,10 @@ def encode(things: pl.DataFrame, config: Config | None = None) -> Vectors:
     told: list[tuple[str, str, str]] = []
     places: list[int] = []
     rows: list[Dense] = []
-    waiting: list[npt.NDArray[np.float32]] = []
+    waiting: list[Pixels] = []
     side = SIDES[config.size]
     session = onnx.session(_model(config), threads=config.threads, extra="pictures") if ids else None
-    seen = decoded(things, _scaled, side=side, largest=config.largest, workers=config.workers, square=True)
+    seen = decoded(things, np.ascontiguousarray, side=side, largest=config.largest, workers=config.workers, square=True)
     for place, made in seen:
         if isinstance(made, Refusal):
             told.append((ids[place], made.code, made.sentence))
@@ -98,11 +97,6 @@ def _model(config: Config) -> Any:
     return weights.derived(_name(config), RECIPE, make)
 
 
-def _scaled(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """uint8[S, S, 3] -> float32[3, S, S] in -1..1, as the weights were trained."""
-    return (pixels.transpose(2, 0, 1).astype(np.float32) - 127.0) / 128.0
-
-
-def _run(session: Any, pictures: list[npt.NDArray[np.float32]]) -> Dense:
+def _run(session: Any, pictures: list[Pixels]) -> Dense:
     rows: Dense = session.run(None, {"pictures": np.stack(pictures)})[0]
     return rows

@@ -1,0 +1,67 @@
+"""docs/encode.md does what it says: its Python, its example of a modality, its commands and its numbers."""
+
+import doctest
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from habitue import cli
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/encode.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_its_python_answers_what_it_shows(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_shop").mkdir()
+    (example,) = blocks("python")
+    (tmp_path / "my_shop/scent.py").write_text(example, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    shown = "\n".join(blocks("pycon"))
+    test = doctest.DocTestParser().get_doctest(shown, {}, "encode.md", "docs/encode.md", 0)
+    assert len(test.examples) > 20
+    assert doctest.DocTestRunner().run(test).failed == 0, capsys.readouterr().out
+
+
+def test_its_list_of_weights_is_what_the_command_prints(models, monkeypatch, capsys):
+    shown = next(block for block in blocks("console") if "models list" in block)
+    monkeypatch.setattr(sys, "argv", ["habitue", "models", "list"])
+    monkeypatch.setenv("COLUMNS", "110")
+    with pytest.raises(SystemExit):
+        cli.main()
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    listed = [line.split() for line in shown.splitlines()]
+    assert all(line in listed for line in printed if line)
+
+
+def test_its_sentence_for_a_wrong_name_is_the_real_one(models, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["habitue", "models", "fetch", "audio-vat"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err in PAGE
+
+
+def test_its_numbers_are_those_measured():
+    script = runpy.run_path(str(ROOT / "benchmarks/speed/encode.py"))
+    measured = json.loads((ROOT / "benchmarks/speed/shop-texts-and-photos-p7-encode.json").read_text(encoding="utf-8"))
+    assert script["cost_table"](measured) in PAGE
+
+
+def test_it_names_every_modality_and_its_version():
+    from habitue.encode import colour, picture, sentence, static, texture
+
+    for module in (static, sentence, picture, colour, texture):
+        by = module.encoder(module.Config())
+        name = module.__name__.rpartition(".")[2]
+        assert re.search(rf"\| `{name}` \| {re.escape(by.name)} \| {by.dimension} \|", PAGE)
+    files = {path.stem for path in (ROOT / "src/habitue/encode").glob("*.py")}
+    named = set(re.findall(r"^\| `(\w+)` \| \w+\.", PAGE, flags=re.MULTILINE))
+    assert named <= files and len(named) == 8
