@@ -47,6 +47,12 @@ def test_effects_are_against_the_rest_largest_first_with_medians() -> None:
     assert first["here"] == np.median(raw[LABELS == 1]) and first["rest"] == np.median(raw[LABELS == 0])
 
 
+def test_what_is_known_of_few_of_a_group_is_not_said_of_it() -> None:
+    gaps = [None if k % 2 and k > 80 else value for k, value in enumerate(spread(60, 7))]
+    table = portraits.effects(frame(order_count=spread(2, 20), gap_mean=gaps), LABELS, 2)
+    assert table.filter(pl.col("column") == "gap_mean")["group"].to_list() == [0]
+
+
 def test_a_name_says_which_way_and_only_what_is_large_and_sure() -> None:
     told = frame(order_count=spread(2, 20), value_per_order=spread(90, 40, 1), price_per_unit=spread(2, 2, 2))
     table = portraits.effects(told, LABELS, 2)

@@ -35,7 +35,7 @@ def effects(frame: Features, labels: Ints, groups: int) -> pl.DataFrame:
 
     Difference: Hedges' g of the group against all other customers, on the scale where the column is compared
     (logarithm, square root), with its 95 % interval (Hedges and Olkin 1985, chapter 5). Here, rest: medians in the
-    column's unit. A column of which fewer than two customers on either side know anything has no row.
+    column's unit. A column that is known of less than half of a group, or of fewer than two others, has no row for it.
     """
     rows = []
     for name in [c.name for c in COLUMNS if c.name in frame.columns] + [
@@ -45,7 +45,8 @@ def effects(frame: Features, labels: Ints, groups: int) -> pl.DataFrame:
         there = ~np.isnan(values)
         for k in range(groups):
             mine, other = there & (labels == k), there & (labels != k)
-            told = hedges(values[mine], values[other])
+            half = 2 * int(mine.sum()) >= int((labels == k).sum())
+            told = hedges(values[mine], values[other]) if half else None
             if told is not None:
                 middle = [float(np.median(raw[side])) for side in (mine, other)]
                 rows.append((k, name, *told, *middle))
