@@ -12,7 +12,7 @@ Every number is the median over repeats. A part that lacks what it needs says so
 from __future__ import annotations
 
 import datetime as dt
-import os
+import json
 import resource
 import subprocess
 import sys
@@ -404,21 +404,29 @@ def _walls(work: Callable[[], Any], repeats: int) -> tuple[tuple[float, ...], tu
     return tuple(walls), tuple(spent), found
 
 
+# A small process starts the program: a child's peak memory begins with that of whoever started it (Linux).
+LAUNCH = """
+import json, os, subprocess, sys, time
+begun = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+wall = time.perf_counter() - begun
+print(json.dumps([os.waitstatus_to_exitcode(status), wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
+"""
+
+
 def _process(command: Sequence[str]) -> tuple[float, float, float]:
     """Run a program; return wall seconds, CPU-seconds and peak MB. Raises ModelError when it fails."""
-    begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.perf_counter() - begun
-    if process.returncode:
+    launched = subprocess.run([sys.executable, "-c", LAUNCH, *command], stdout=subprocess.PIPE, text=True, check=True)
+    code, wall, cpu, peak = json.loads(launched.stdout)
+    if code:
         raise ModelError(
             "bench.speed",
-            found=f"'{' '.join(Path(c).name for c in command)}' ended with {process.returncode}",
+            found=f"'{' '.join(Path(c).name for c in command)}' ended with {code}",
             consequence="Its time means nothing",
             remedy="Run it by hand and see what it says",
         )
-    return wall, usage.ru_utime + usage.ru_stime, _megabytes(usage.ru_maxrss)
+    return wall, cpu, _megabytes(peak)
 
 
 def _peak_mb() -> float:
