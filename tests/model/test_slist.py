@@ -45,10 +45,18 @@ def by_regression(sets, config, words=None) -> np.ndarray:
     table = np.linalg.solve(x.T @ (w * x) + joined + config.ridge * np.eye(len(ITEMS)), x.T @ (w * y) + joined)
     if not config.again:
         np.fill_diagonal(table, 0)
-    return table
+    ever = np.array([sum(letter in s[2] for s in purchases) for letter in ITEMS])
+    lately = np.array([sum(letter in s[2] for s in purchases if s[1] <= config.window_days) for letter in ITEMS])
+    return table * ((lately + 1) / (ever + 5)) ** config.trend
 
 
-@pytest.mark.parametrize("more", [{}, {"ridge": 1.0, "half_life_days": 30, "history_half_life_days": 20}])
+AHEAD = {"around": 0.0, "words": 0.0}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [AHEAD, {**AHEAD, "ridge": 1.0, "half_life_days": 30, "history_half_life_days": 20, "trend": 0.0}],
+)
 def test_the_table_foretells_each_set_from_those_before(make_past, sets, more):
     config = slist.Config(**more)
     state = slist.fit(make_past(*sets, items=ITEMS, users=range(25)), config, runtime=Runtime())
@@ -79,7 +87,7 @@ def test_both_halves_and_the_words_are_one_regression(make_past, sets, more):
 
 def test_one_set_each_teaches_nothing(make_past):
     past = make_past((1, 3, "AB"), (2, 5, "B"), items="AB")
-    assert not slist.fit(past, slist.Config(), runtime=Runtime()).table.any()
+    assert not slist.fit(past, slist.Config(**AHEAD), runtime=Runtime()).table.any()
 
 
 def test_score_by_hand(make_past):

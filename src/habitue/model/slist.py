@@ -5,7 +5,8 @@ ahead, SLIT: one row for every set but a user's first, S = what the user had bou
 less, Y = the set and a few after it, later ones worth less. The half that looks around, SLIS: X = all the user's
 products. Rows of recent sets are worth more (D). The products' words V join as in EASE, each word one more customer:
 A = a X'X + b VV', and B = (S'DS + A + lambda I)^-1 (S'DY + A). Where things are bought again a product may foretell
-itself: the diagonal is how surely, all else that was bought being equal; else it is 0.
+itself: the diagonal is how surely, all else that was bought being equal; else it is 0. A fading product is pressed
+down: column j is multiplied by freshness(j) ^ trend (past.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import scipy.sparse as sp
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
 from habitue.model.ease import add_words, dense, inverse
-from habitue.model.past import FOR_EVER, PURCHASE, Floats, Histories, Past, columns, places, purchases
+from habitue.model.past import FOR_EVER, PURCHASE, Floats, Histories, Past, columns, freshness, places, purchases
 
 ANSWERS = frozenset({"rank"})
 
@@ -29,13 +30,15 @@ class Config:
 
     history_half_life_days: float = tuned(120.0, 0.5, FOR_EVER, log=True)  # of a purchase as a reason
     half_life_days: float = tuned(90.0, 7, FOR_EVER, log=True)  # of a set as evidence, counted back from `as_of`
-    ridge: float = tuned(200.0, 1, 5000, log=True)
-    around: float = tuned(0.0, 0, 1)  # weight of SLIS beside SLIT
-    words: float = tuned(0.0, 0, 50)  # weight of the words beside the customers; 0 = ids only
+    ridge: float = tuned(400.0, 1, 5000, log=True)
+    around: float = tuned(0.5, 0, 1)  # weight of SLIS beside SLIT
+    words: float = tuned(10.0, 0, 50)  # weight of the words beside the customers; 0 = ids only
     window: int = 100  # sets before that count as reasons
     ahead: int = tuned(1, 1, 10)  # sets to foretell
     fade: float = 0.37  # worth of each set ahead, of the one before it
     again: bool = True  # a product may foretell itself
+    window_days: float = 30.0
+    trend: float = tuned(0.15, 0, 1)  # 0 = fading products keep their place
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "sequences".
@@ -48,6 +51,7 @@ SEQUENCE = Config(
     window=30,
     ahead=10,
     again=False,
+    trend=0.0,
 )
 
 
@@ -90,6 +94,7 @@ def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG0
         table[np.diag_indices_from(table)] += 1
     if not config.again:
         np.fill_diagonal(table, 0)
+    table *= freshness(past, window_days=config.window_days) ** np.float32(config.trend)
     return State(past.items, table, config.history_half_life_days)
 
 
