@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from habitue import pipeline
 from habitue.apply import personas
 from habitue.apply.personas import Personas
+from habitue.apply.personas.movement import FLOWS, NOT_YET
 from habitue.collect import synthetic
 from habitue.core.schemas import ITEMS, REFUSED, USERS
 from habitue.dashboard import sheet
@@ -67,9 +69,23 @@ def test_numbers_are_those_of_the_answer(found: Personas) -> None:
     assert [row[0] for row in best if "(taken)" in row[0]] == ["k-means, 3 groups (taken)"]
 
 
-def test_without_a_model_or_an_earlier_moment_those_parts_are_left_out(found: Personas) -> None:
-    import dataclasses
+def test_who_joins_later_waits_in_the_column_of_each_moment(found: Personas) -> None:
+    flows = pl.DataFrame(
+        [
+            (0, NOT_YET, "A", 20, 1.0, 0.0, False),
+            (1, NOT_YET, "A", 30, 1.0, 0.0, False),
+            (1, "A", "A", 20, 1.0, 0.0, True),
+        ],
+        schema=FLOWS,
+        orient="row",
+    )
+    three = dataclasses.replace(found, flows=flows, moments=tuple(AS_OF + k * dt.timedelta(90) for k in (-2, -1, 0)))
+    links = part(arranged(three, **MADE), "sankey")["links"]
+    assert {"source": f"0 | {NOT_YET}", "target": f"1 | {NOT_YET}", "value": 30} in links  # type: ignore[operator]
+    assert sum(link["value"] for link in links) == 100  # type: ignore[attr-defined]
 
+
+def test_without_a_model_or_an_earlier_moment_those_parts_are_left_out(found: Personas) -> None:
     bare = dataclasses.replace(
         found,
         cards=found.cards.with_columns(risk=pl.lit(None, dtype=pl.Float64)),

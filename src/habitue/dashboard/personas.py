@@ -151,7 +151,7 @@ def _movement(found: Personas) -> dict[str, Any]:
             "kind": "sankey",
             "title": f"Customers from {found.labels[0]} to {found.labels[-1]}",
             "nodes": nodes,
-            "links": steps.select("source", "target", value="n").to_dicts(),
+            "links": [*steps.select("source", "target", value="n").to_dicts(), *_waiting(found.flows, used)],
             "note": f"Flows of {DRAWN} customers or more.",
         }
         parts.append(chart)
@@ -173,6 +173,18 @@ def _movement(found: Personas) -> dict[str, Any]:
         ],
         "parts": parts,
     }
+
+
+def _waiting(flows: pl.DataFrame, used: set[str]) -> list[dict[str, Any]]:
+    """Return links that hold who joins later in the column of the moment: they are nobody's flow."""
+    joined = flows.filter(pl.col("from") == movement.NOT_YET)
+    waits = []
+    for step in range(len(flows["step"].unique()) - 1):
+        source, target = (f"{at} | {movement.NOT_YET}" for at in (step, step + 1))
+        if {source, target} <= used:
+            later = int(joined.filter(pl.col("step") > step)["n"].sum())
+            waits.append({"source": source, "target": target, "value": later})
+    return waits
 
 
 def _compared(found: Personas, currency: str) -> dict[str, Any]:
