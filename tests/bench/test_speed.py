@@ -146,10 +146,11 @@ def _timed(values: tuple[float, ...]) -> speed.Timed:
 
 
 def test_the_rows_are_medians_with_their_interval_in_the_one_schema() -> None:
-    result = speed.Result([_timed((1.0, 5.0, 2.0)), _timed((4.0,))])
+    result = speed.Result([_timed((1.0, 5.0, 2.0)), dataclasses.replace(_timed((4.0,)), ratio=1.25)])
     metrics = speed.metrics(result, dataset="none")
     check(metrics, METRICS, at="test")
-    first, second = metrics.to_dicts()
+    first, second, bound = metrics.to_dicts()
+    assert (bound["metric"], bound["mean"]) == ("times its bound", 1.25)
     assert (first["slice"], first["metric"], first["mean"], first["n"]) == ("P8", "median seconds", 2.0, 3)
     assert 1.0 <= first["low"] <= 2.0 <= first["high"] <= 5.0
     assert (second["mean"], second["low"], second["high"]) == (4.0, None, None)

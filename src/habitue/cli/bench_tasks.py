@@ -56,7 +56,9 @@ def tasks(
     encoder: Annotated[
         list[str] | None, typer.Option("--encoder", help="Encode text with this too: sentence or static.")
     ] = None,
-    cpu_hours: Annotated[float | None, typer.Option("--cpu-hours", help="CPU time each model may use.")] = None,
+    cpu_hours: Annotated[
+        float | None, typer.Option("--cpu-hours", help="CPU time each model may use; the baselines run whole.")
+    ] = None,
     folds: Annotated[int, typer.Option("--folds", help="Parts the rows are dealt into.")] = 5,
     seeds: Annotated[int, typer.Option("--seeds", help="How often it is all done again, dealt anew.")] = 1,
     keep_leaks: Annotated[

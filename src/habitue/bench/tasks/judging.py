@@ -45,7 +45,7 @@ class Judged:
     """The table, the differences, and who won."""
 
     table: Metrics
-    differences: pl.DataFrame  # evaluate.compare against BASELINE: model, metric, mean, low, high, n
+    differences: pl.DataFrame  # of the main metric, evaluate.compare against BASELINE: model, mean, low, high, n
     ranking: tuple[str, ...]  # models that finished, best first by the main metric
     verdict: str
 
@@ -56,11 +56,15 @@ class Judged:
 
 
 def judge(data: Data, answers: Sequence[Answers], *, dataset: str, protocol: str, seeds: int, seed: int) -> Judged:
-    """Measure every model; rows are drawn with replacement, whole groups when there are groups."""
+    """Measure every model; rows are drawn with replacement, whole groups when there are groups.
+
+    Differences to the baseline are told of the main metric alone: a table of all would be read as many chances to win.
+    """
     measured = {one.model: _measured(data, one, protocol) for one in answers}
     base = next(one for one in answers if one.model == BASELINE)
     draws = DRAWS if base.row.size <= MANY else FEWER_DRAWS
     tables, differences = [], []
+    main = MAIN[data.target.kind]
     for one in answers:
         tables.append(
             evaluate.table(
@@ -76,9 +80,9 @@ def judge(data: Data, answers: Sequence[Answers], *, dataset: str, protocol: str
         )
         if one.model != BASELINE:
             fair = measured[BASELINE] if not one.stopped else _measured(data, _same_rows(base, one), protocol)
-            differences.append(_against(measured[one.model], fair, BASELINE, draws, seed))
+            pair = _only(measured[one.model], main), _only(fair, main)
+            differences.append(_against(*pair, BASELINE, draws, seed))
     table = METRICS.shape(pl.concat(tables))
-    main = MAIN[data.target.kind]
     finished = [one.model for one in answers if "measured on the folds" not in one.stopped]
     means = dict(table.filter(pl.col("metric") == main, pl.col("model").is_in(finished)).select("model", "mean").rows())
     ranking = tuple(sorted(means, key=lambda name: means[name] if main in LOWER else -means[name]))
@@ -107,8 +111,12 @@ def _measured(data: Data, one: Answers, protocol: str) -> list[Measured]:
 
 
 def _mean_over_seeds(parts: Sequence[tuple[Ints, Metric]]) -> Metric:
+    def of_rows(weight: Floats, unit: Ints) -> Floats:
+        same = unit.size == weight.shape[1] and bool((unit == np.arange(unit.size)).all())
+        return weight if same else weight[:, unit]  # a copy of 1,000 draws is what a bootstrap costs most
+
     def statistic(weight: Floats) -> Floats:
-        return np.asarray(np.mean([metric(weight[:, unit]) for unit, metric in parts], axis=0))
+        return np.asarray(np.mean([metric(of_rows(weight, unit)) for unit, metric in parts], axis=0))
 
     return statistic
 
@@ -173,9 +181,7 @@ def _same_rows(base: Answers, one: Answers) -> Answers:
 
 
 def _against(mine: list[Measured], others: list[Measured], name: str, draws: int, seed: int) -> pl.DataFrame:
-    shared = {m.metric for m in mine} & {m.metric for m in others}
-    both = [m for m in (*mine, *others) if m.metric in shared]
-    return evaluate.compare(both, against=name, draws=draws, seed=seed)
+    return evaluate.compare((*mine, *others), against=name, draws=draws, seed=seed)
 
 
 def _verdict(

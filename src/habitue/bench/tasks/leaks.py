@@ -23,7 +23,8 @@ from habitue.model.tabular import Clock, Target, deal, linear, narrow, tree
 CERTAIN = 0.995  # AUC, share of hits, or R2 on held-out rows from which a column alone knows too much
 LEAVES = 32  # of the tree that reads one column; a class more than that gets leaves of its own
 FEW = 20  # rows below which no column alone can be judged
-MIXED_ROWS = 4000  # rows the permutation check learns from
+MIXED_ROWS = 1000  # rows the permutation check learns from: mixed labels are slow to fit
+ASKED_ROWS = 4000
 MIXED_TIMES = 3
 DEVIATIONS = 4.5  # standard errors above chance before the check calls it a leak: 3 of a million honest runs
 METRIC = {"binary": "AUC", "classes": "accuracy", "number": "a correlation of"}
@@ -86,7 +87,7 @@ def shuffled(data: Data, fold: Fold, *, runtime: Runtime) -> Chance:
     """
     rng = np.random.default_rng(runtime.seed)
     learn = rng.permutation(fold.learn)[:MIXED_ROWS]
-    held = rng.permutation(fold.held)[:MIXED_ROWS]
+    held = rng.permutation(fold.held)[:ASKED_ROWS]
     table, asked = data.table.take(learn), data.table.take(held)
     reached: dict[str, list[float]] = {"linear": [], "tree": []}
     allowed = []

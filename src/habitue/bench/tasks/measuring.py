@@ -34,7 +34,7 @@ ASKED_ROWS = 2000  # held-out rows that permutation importance is told on
 
 @dataclass
 class Answers:
-    """What one model said, row by row, and what it cost."""
+    """What one model said, row by row (by seed, then row), and what it cost."""
 
     model: str
     seed: Ints  # [n] of each answered row
@@ -78,14 +78,18 @@ def load(name: str) -> ModuleType:
 def every(
     data: Data, models: Sequence[str], splits: Sequence[Sequence[Fold]], *, runtime: Runtime, cpu_hours: float | None
 ) -> list[Answers]:
-    """Run the models over `splits` [seeds][folds]; each may use `cpu_hours`, then it stops at what it has finished."""
+    """Run the models over `splits` [seeds][folds].
+
+    Each may use `cpu_hours`, then it stops at what it has finished; those of ALWAYS, which the others are held against,
+    run whole.
+    """
     total = len(models) * sum(len(folds) for folds in splits)
     done = 0
     found = []
     with steps("Fit and answer") as advance:
         for name in models:
             parts = []
-            clock = Clock.after(None if cpu_hours is None else cpu_hours * 3600)
+            clock = Clock.after(None if cpu_hours is None or name in ALWAYS else cpu_hours * 3600)
             began, stopped, first = time.process_time(), "", None
             _forget_peak()
             for seed, folds in enumerate(splits):
@@ -165,14 +169,17 @@ def _gathered(
 ) -> Answers:
     sizes = [fold.held.size for _, _, fold, *_ in parts]
     seeds, ks, folds, said, calibrated, guess, manners = zip(*parts, strict=True)
+    seed, row = np.repeat(seeds, sizes), np.concatenate([fold.held for fold in folds])
+    order = np.lexsort((row, seed))
+    guesses = np.concatenate(guess)
     return Answers(
         model=name,
-        seed=np.repeat(seeds, sizes),
-        fold=np.repeat(ks, sizes),
-        row=np.concatenate([fold.held for fold in folds]),
-        said=np.concatenate(said),
-        calibrated=np.concatenate(calibrated),
-        guess=np.concatenate(guess),
+        seed=seed[order],
+        fold=np.repeat(ks, sizes)[order],
+        row=row[order],
+        said=np.concatenate(said)[order],
+        calibrated=np.concatenate(calibrated)[order],
+        guess=guesses[order] if guesses.size else guesses,
         cpu_s=round(cpu_s, 2),
         peak_mb=peak_mb,
         stopped=stopped,

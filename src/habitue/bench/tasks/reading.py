@@ -89,8 +89,8 @@ def read(
     sorted_out, notes = _sorted_out(frame, columns)
     with stage("Read words, pictures and sound"):
         sensed = senses.read(frame, columns, folder=path.parent, encoders=encoders, cache=cache)
-    group = None if columns.group is None else frame[columns.group].rank("dense").fill_null(0).to_numpy() - 1
-    table = Table(sorted_out, sensed.texts, sensed.vectors, None if group is None else _alone(group.astype(np.int64)))
+    group = None if columns.group is None else _groups(frame[columns.group])
+    table = Table(sorted_out, sensed.texts, sensed.vectors, group)
     if not table.columns:
         raise InputError(
             path.name,
@@ -216,10 +216,11 @@ def _moments(values: pl.Series, name: str) -> Ints:
     return values.rank("dense").to_numpy().astype(np.int64)
 
 
-def _alone(group: Ints) -> Ints:
-    """Give each row without a group (-1) a group of its own."""
-    nobody = group < 0
-    return np.where(nobody, group.max(initial=0) + 1 + np.cumsum(nobody), group)
+def _groups(values: pl.Series) -> Ints:
+    """Return a number for each group; a row without one is a group of its own."""
+    group = values.rank("dense").fill_null(0).to_numpy().astype(np.int64)
+    nobody = group == 0
+    return np.where(nobody, group.max(initial=0) + np.cumsum(nobody), group)
 
 
 def _copies(frame: pl.DataFrame, columns: Columns) -> list[str]:

@@ -26,6 +26,7 @@ from habitue.model.tabular.table import Clock, Table, Target
 KINDS = frozenset({"binary", "classes", "number"})
 JOINT = 1_000_000  # coefficients up to which all classes are fitted together: L-BFGS keeps 20 copies of them
 STEPS = 300
+DUAL_STEPS = 50  # of coordinate descent, where one class against the rest is fitted many times
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ def logistic(rows: Floats | sp.csr_matrix, classes: Ints, config: Config, *, see
         if count == 2:
             return binary.fit(rows, classes)
         if count * rows.shape[1] > JOINT or config.l1_share > 0:
-            return OneVsRestClassifier(binary).fit(rows, classes)
+            dual = {"dual": True, "max_iter": DUAL_STEPS, "tol": 0.01} if config.l1_share == 0 else {"max_iter": STEPS}
+            one = LogisticRegression(solver="liblinear", **dual, **settings)
+            return OneVsRestClassifier(one).fit(rows, classes)
         return LogisticRegression(solver="lbfgs", max_iter=STEPS, tol=1e-3, **settings).fit(rows, classes)
 
 

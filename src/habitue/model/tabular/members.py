@@ -12,6 +12,8 @@ from habitue.core.errors import SettingsError, did_you_mean
 from habitue.model.tabular.table import Table, Target
 
 KNOWN = ("linear", "svm", "tree", "forest", "boosting", "profile")
+TREES = frozenset({"tree", "forest", "boosting"})
+MANY = 20  # classes; with more, and no columns but text and vectors, trees only see what linear models said before them
 
 
 def load(name: str) -> ModuleType:
@@ -28,8 +30,11 @@ def load(name: str) -> ModuleType:
 
 def fitting(names: Sequence[str], table: Table, target: Target) -> tuple[str, ...]:
     """Return those of `names` that can read this table and answer this kind of question."""
+    echo = table.frame.width == 0 and len(target.classes) > MANY
     found = []
     for name in names:
+        if echo and name in TREES:
+            continue
         model = load(name)
         if target.kind in model.KINDS and (not hasattr(model, "needs") or model.needs(table) is None):
             found.append(name)

@@ -17,9 +17,10 @@ from habitue.core.runtime import Runtime
 from habitue.model.tabular import linear, wide
 from habitue.model.tabular.table import Clock, Table, Target, deal
 
-INNER = 4  # folds for the scores of training rows
+INNER = 3  # folds for the scores of training rows
 PRIOR = 10.0  # rows of the overall mean that each level is mixed with before levels are put in order
 WHOLE = linear.Config()
+LARGEST = 1e30  # trees of scikit-learn read float32, which ends at 3e38
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def design(state: State, table: Table) -> Floats:
 
 def _plain(state: State, table: Table) -> Floats:
     columns = [table.frame[name].to_numpy() for name in state.numbers]
-    columns = [np.where(np.isfinite(column), column, np.nan) for column in columns]
+    columns = [np.where(np.isfinite(column), np.clip(column, -LARGEST, LARGEST), np.nan) for column in columns]
     for category in state.categories:
         place = wide.code(table.frame[category.name], category.ordered).astype(np.float64)
         columns.append(np.where(table.frame[category.name].is_null().to_numpy(), np.nan, place))

@@ -48,7 +48,8 @@ def _portions(texts: Sequence[str | None], longest: int) -> Iterator[list[str]]:
     portion: list[str] = []
     letters = 0
     for text in texts:
-        plain = " " + " ".join((text or "")[:longest].lower().split()) + " "
+        words = " ".join((text or "")[:longest].lower().split())
+        plain = f" {words} " if words else " "
         portion.append(plain)
         letters += len(plain)
         if letters > LETTERS_AT_ONCE:

@@ -1,0 +1,109 @@
+"""Q6 to Q9: every model on four public labelled tables, by `habitue bench tasks` and nothing else.
+
+    python benchmarks/quality/tasks.py [q6 q6-without q6-moves q7 q7-rating q9 q8] [--out benchmarks/quality]
+
+Reads the tables from $HABITUE_DATA (docs/data.md says where each is published) and the sentence encoder's weights from
+the models' folder (`habitue models fetch text-use-multilingual`). One JSON document and one page a task.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from habitue.bench.tasks import Columns, Plan, run, running
+from habitue.core import runtime
+
+NAMES = ("OperatingSystems", "Browser", "Region", "TrafficType")  # numbers that are only names
+REVIEW = ("Title", "Review Text")
+ROW = ("row", "Clothing ID")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One table of the benchmark."""
+
+    data: str
+    plan: Plan
+    test: str | None = None
+
+
+VISITS = "online_shoppers/online_shoppers.parquet"
+REVIEWS = "womens_clothing/reviews.parquet"
+TASKS = {
+    "q6": Task(VISITS, Plan("purchase", Columns("Revenue", categories=NAMES), folds=5)),
+    "q6-without": Task(VISITS, Plan("purchase", Columns("Revenue", categories=NAMES, drop=("PageValues",)), folds=5)),
+    # exit and bounce rates of pages are counted over all their visits, this one among them: they end where it ends
+    "q6-moves": Task(
+        VISITS,
+        Plan(
+            "purchase",
+            Columns("Revenue", categories=NAMES, drop=("PageValues", "ExitRates", "BounceRates")),
+            folds=5,
+        ),
+    ),
+    "q7": Task(
+        REVIEWS,
+        Plan(
+            "recommended",
+            # the stars are the answer in another form; how many found a review helpful comes after it
+            Columns("Recommended IND", texts=REVIEW, drop=("Rating", "Positive Feedback Count", *ROW)),
+            folds=3,
+            models=("linear", "svm", "tree", "forest", "boosting", "voting", "stacking"),
+        ),
+    ),
+    "q7-rating": Task(
+        REVIEWS,
+        Plan(
+            "rating",
+            Columns("Rating", texts=REVIEW, drop=("Recommended IND", "Positive Feedback Count", *ROW)),
+            folds=3,
+            models=("linear", "svm", "tree", "forest", "boosting"),
+            cpu_hours=0.25,
+        ),
+    ),
+    "q9": Task(
+        "banking77/train.parquet",
+        Plan(
+            "intent",
+            Columns("category", texts=("text",)),
+            models=("linear", "svm", "profile", "voting", "stacking"),
+            encoders=("sentence",),
+        ),
+        test="banking77/test.parquet",
+    ),
+}
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("tasks", nargs="*", help="names of tasks; none = all")
+    asked.add_argument("--out", type=Path, default=Path(__file__).parent)
+    asked.add_argument("--cache", type=Path, help="folder where the encoder's vectors are kept")
+    asked.add_argument("--models", help="only these, with commas, beside the two baselines")
+    options = asked.parse_args()
+    home = os.environ.get("HABITUE_DATA")
+    if not home:
+        sys.exit("Set HABITUE_DATA to the folder of the public tables (docs/data.md).")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    for name in options.tasks or TASKS:
+        task = TASKS[name]
+        test = Path(home, task.test) if task.test else None
+        models = tuple(options.models.split(",")) if options.models else task.plan.models
+        plan = replace(task.plan, cache=options.cache, models=models)
+        outcome = run(Path(home, task.data), plan, test=test, runtime=runtime.detect())
+        print(name, running.write(outcome, options.out / f"tasks-{name}.json", commit=commit.stdout.strip()))
+        print(outcome.judged.verdict, flush=True)
+        with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True):
+            shown = pl.col("metric").is_in(["auc", "f1", "accuracy", "macro_f1"])
+            print(outcome.judged.table.filter(shown).select("model", "metric", "mean", "low", "high", "cpu_s"))
+
+
+if __name__ == "__main__":
+    main()
