@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from habitue import encode
 from habitue.core.errors import LakeError, PluginError, SchemaError, SettingsError, UsageError
+from habitue.core.lock import exclusive
 from habitue.encode import cache as kept
 from habitue.encode import colour, modality
 from habitue.encode.cache import CacheWarning
@@ -277,6 +279,40 @@ def test_a_killed_writers_rest_is_cleared_when_files_are_merged(tmp_path, monkey
     monkeypatch.setattr(kept, "STALE_S", -1.0)
     kept.compact(tmp_path, by)
     assert not (tmp_path / ".old.part").exists() and len(list(tmp_path.glob("*.safetensors"))) == 1
+
+
+def test_merging_keeps_a_shard_that_held_everything(tmp_path, monkeypatch):
+    by = encode.Encoder("x@1", 2)
+    both = np.arange(4, dtype=np.float32).reshape(2, 2)
+    kept.write(tmp_path, [b"a" * 16, b"b" * 16], both, by)
+    kept.write(tmp_path, [b"b" * 16], both[1:], by)
+    monkeypatch.setattr(kept, "SHARDS", 1)
+    kept.compact(tmp_path, by)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+    assert (kept.read(tmp_path, [b"b" * 16], by)[b"b" * 16] == both[1]).all()
+
+
+def test_merging_is_left_to_whoever_is_at_it(tmp_path, monkeypatch):
+    by = encode.Encoder("x@1", 2)
+    for value in range(3):
+        kept.write(tmp_path, [bytes([value]) * 16], np.full((1, 2), value, np.float32), by)
+    monkeypatch.setattr(kept, "SHARDS", 1)
+    held, done = threading.Event(), threading.Event()
+
+    def other():
+        with exclusive(tmp_path / ".lock", wait_s=1.0):
+            held.set()
+            done.wait()
+
+    at_work = threading.Thread(target=other)
+    at_work.start()
+    held.wait()
+    kept.compact(tmp_path, by)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+    done.set()
+    at_work.join()
+    kept.compact(tmp_path, by)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
 
 def test_a_cache_that_cannot_be_written_says_so(scent, tmp_path):

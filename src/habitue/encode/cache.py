@@ -53,10 +53,13 @@ def read(
     return found
 
 
-def write(shelf: Path, hashes: Sequence[bytes], rows: Dense, encoder: Encoder) -> None:
-    """Add one shard of `rows` float32[N, D], one a content hash. Raises LakeError when the folder cannot be written."""
+def write(shelf: Path, hashes: Sequence[bytes], rows: Dense, encoder: Encoder) -> Path | None:
+    """Add one shard of `rows` float32[N, D], one a content hash; return it, or None when there is nothing to add.
+
+    Raises LakeError when the folder cannot be written.
+    """
     if not len(hashes):
-        return
+        return None
     from safetensors.numpy import save
 
     contents = np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(-1, HASH_BYTES)
@@ -66,7 +69,8 @@ def write(shelf: Path, hashes: Sequence[bytes], rows: Dense, encoder: Encoder) -
         about = shelf / "encoder.json"
         if not about.exists():
             _whole(about, json.dumps(encoder.about, indent=1).encode())
-        _whole(shelf / f"{hashlib.sha256(data).hexdigest()}.safetensors", data)
+        shard = shelf / f"{hashlib.sha256(data).hexdigest()}.safetensors"
+        _whole(shard, data)
     except OSError as error:
         raise LakeError(
             str(shelf),
@@ -74,6 +78,7 @@ def write(shelf: Path, hashes: Sequence[bytes], rows: Dense, encoder: Encoder) -
             consequence="The next run would encode everything again",
             remedy="Make room or give the right to write there, or pass another folder",
         ) from error
+    return shard
 
 
 def compact(shelf: Path, encoder: Encoder) -> None:
@@ -90,11 +95,11 @@ def compact(shelf: Path, encoder: Encoder) -> None:
             for hashes, rows in _shards(shelf, encoder):
                 merged.update(zip(hashes, rows, strict=True))
             names = sorted(merged)
-            for start in range(0, len(names), ROWS):
-                part = names[start : start + ROWS]
-                write(shelf, part, np.stack([merged[name] for name in part]), encoder)
+            parts = [names[start : start + ROWS] for start in range(0, len(names), ROWS)]
+            fresh = {write(shelf, part, np.stack([merged[name] for name in part]), encoder) for part in parts}
             for path in old:
-                path.unlink(missing_ok=True)
+                if path not in fresh:  # a shard that held everything already keeps its name
+                    path.unlink(missing_ok=True)
             for path in shelf.glob("*.part"):
                 if time.time() - path.stat().st_mtime > STALE_S:
                     path.unlink(missing_ok=True)

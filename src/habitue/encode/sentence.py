@@ -2,7 +2,7 @@
 
 Yang et al. 2019, "Multilingual universal sentence encoder for semantic retrieval", the convolutional model; weights
 `text-use-multilingual`. The file quantises what flows between its layers by the range in the batch, so that a text's
-vector depends on its neighbours (cosine down to .995). `_still` gives the twelve places fixed ranges instead, once,
+vector depends on its neighbours (cosine down to .991). `_still` gives the twelve places fixed ranges instead, once,
 beside the weights: as near to the unquantised model as the file is at batch 32, as fast, and the same vector in any
 company (docs/decisions/009).
 """
@@ -74,7 +74,7 @@ def encode(things: pl.DataFrame, config: Config | None = None) -> Vectors:
     """Return one unit row per thing (id, text); float32[I, 512]. A text of nothing but blanks gets a reason.
 
     Control characters count as blanks; of a long text the first `characters` are read. The order of the things does
-    not show in their vectors: 2,999 of 3,000 were equal bit for bit at batch 1 and 32, the other's cosine was above
+    not show in their vectors: 2,999 of 3,000 were equal bit for bit at batch 1 and 64, the other's cosine was above
     .999. Raises MissingExtraError without the extra "text", ModelError without the weights.
     """
     config = config or Config()
