@@ -108,7 +108,7 @@ charts.moves = function (moves, { c, width }) {
     series: [{
       type: "sankey", left: 2, right: 2, top: 8, bottom: 8, nodeWidth: 10, nodeGap: width < 520 ? 12 : 14, draggable: false, layoutIterations: 0,
       emphasis: { focus: "adjacency" },
-      label: { color: c.ink, fontSize: width < 520 ? 11.5 : 13, formatter: (p) => said(p.name), textBorderColor: c.surface, textBorderWidth: 3, width: width * 0.84 / (last + 1), overflow: "break", lineHeight: 15 },
+      label: { color: c.ink, fontSize: width < 520 ? 11.5 : 13, formatter: (p) => said(p.name), textBorderColor: c.surface, textBorderWidth: 3, width: width * 0.44 / last, overflow: "break", lineHeight: 15 },
       lineStyle: { color: "source", opacity: 0.28, curveness: 0.5 },
       data: names,
       links: moves.filter((m) => m.n > 0).map((m) => ({ source: node(m.step ?? 0, m.from), target: node((m.step ?? 0) + 1, m.to), value: m.n })),
