@@ -39,7 +39,10 @@ def test_the_table_says_medians_bounds_and_what_was_left_out(tmp_path: Path) -> 
     assert "P8 python: python alone: 2 s." in done.stdout
     assert "P8 peer was not measured. the package 'x' is not installed." in done.stdout
     told = json.loads(out.read_text(encoding="utf-8"))
-    assert [(r["model"], r["mean"], r["n"]) for r in told["rows"]] == [("python", 2.0, 3)]
+    assert [(r["metric"], r["mean"], r["n"]) for r in told["rows"]] == [
+        ("median seconds", 2.0, 3),
+        ("times its bound", 1.5, 3),
+    ]
     assert told["bounds"] == {"P8 python": "python alone: 2 s"}
     assert told["protocol"] == "SPEED"
 
