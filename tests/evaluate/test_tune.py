@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -300,3 +302,43 @@ def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 def test_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     _search(trials=3)
     assert capsys.readouterr() == ("", "")
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from habitue.core.settings import Choice
+from habitue.evaluate import tune
+
+def objective(settings, report):
+    print("trial", flush=True)
+    time.sleep(float(sys.argv[2]))
+    report(0, -abs(settings["x"] - 3))
+    return -abs(settings["x"] - 3)
+
+study = tune.search(objective, {"x": Choice(0, 10)}, trials=14, seed=5, first={"x": 9.0}, store=Path(sys.argv[1]))
+print(study.trials.drop("cpu_s").rows())
+"""
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_changes_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "search.py"
+    script.write_text(KILLED)
+
+    def run(store: str, pause: float, **more: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, str(script), str(tmp_path / store), str(pause)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **more)
+
+    whole, _ = run("whole.sqlite", 0).communicate(timeout=120)
+    for after in (1, 4, 3):  # trials begun in this process before it is killed
+        killed = run("killed.sqlite", 0.2)
+        assert killed.stdout is not None
+        for _ in range(after):
+            assert killed.stdout.readline() == "trial\n"
+        killed.kill()
+        killed.wait()
+        killed.stdout.close()
+    rest, _ = run("killed.sqlite", 0).communicate(timeout=120)
+    assert rest.splitlines()[-1] == whole.splitlines()[-1]
+    assert 7 <= rest.count("trial\n") <= 14 < whole.count("trial\n") + 1
