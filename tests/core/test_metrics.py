@@ -376,3 +376,54 @@ def test_places_by_counting_are_those_by_sorting():
     for few, many in zip(metrics._counted(row, mine), metrics._sorted(row, mine), strict=True):
         np.testing.assert_array_equal(few, many)
     assert metrics._counted(row, mine)[1].max() > 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(hnp.arrays(np.int64, (2, 25), elements=st.integers(0, 4)), st.integers(0, 1000))
+def test_answers_of_several_classes_are_those_of_scikit_learn(both, seed):
+    truth, said = both
+    weight = np.random.default_rng(seed).integers(0, 3, size=(3, 25)).astype(float)
+    weight[0] = 1
+    right, macro = metrics.accuracy(truth, said, weight=weight), metrics.macro_f1(truth, said, weight=weight)
+    for i, w in enumerate(weight):
+        if not w.sum():
+            continue
+        assert right[i] == pytest.approx(sk.accuracy_score(truth, said, sample_weight=w))
+        seen = np.unique(np.r_[truth[w > 0], said[w > 0]])
+        assert macro[i] == pytest.approx(
+            sk.f1_score(truth, said, labels=seen, average="macro", sample_weight=w, zero_division=0)
+        )
+    assert metrics.macro_f1(truth, said) == pytest.approx(macro[0])
+
+
+def test_shares_of_several_classes_are_judged_as_scikit_learn_does():
+    rng = np.random.default_rng(0)
+    truth, shares = rng.integers(4, size=200), rng.dirichlet(np.ones(4), size=200)
+    weight = rng.integers(0, 4, size=200).astype(float)
+    assert metrics.log_loss_of_classes(truth, shares, weight=weight) == pytest.approx(
+        sk.log_loss(truth, shares, sample_weight=weight)
+    )
+    certain = np.eye(4)[truth]
+    assert metrics.log_loss_of_classes(truth, certain) == pytest.approx(0, abs=1e-12)
+    assert metrics.ece_of_classes(truth, certain) == pytest.approx(0, abs=1e-12)
+    assert metrics.ece_of_classes((truth + 1) % 4, certain) == pytest.approx(1)
+    likeliest = shares.max(axis=1)
+    assert metrics.ece_of_classes(truth, shares) == pytest.approx(
+        metrics.ece(shares.argmax(axis=1) == truth, likeliest)
+    )
+
+
+@pytest.mark.parametrize(
+    ("truth", "shares", "message"),
+    [
+        ([0, 1], [[0.5, 0.5]], r"shapes \(2,\) and \(1, 2\)"),
+        ([2], [[0.5, 0.5]], "shapes"),
+        ([0], [[0.5, 0.6]], "do not add up to 1"),
+        ([0], [[np.nan, 1.0]], "do not add up to 1"),
+    ],
+)
+def test_shares_that_are_none_are_refused(truth, shares, message):
+    with pytest.raises(ModelError, match=message):
+        metrics.log_loss_of_classes(truth, np.array(shares))
+    with pytest.raises(ModelError, match=message):
+        metrics.ece_of_classes(truth, np.array(shares))

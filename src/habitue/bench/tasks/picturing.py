@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from habitue.bench.tasks.judging import BASELINE, LOWER, MAIN, WORDS
+from habitue.bench.tasks.judging import BASELINE, LOWER, MAIN, WORDS, number
 from habitue.bench.tasks.measuring import Answers, load
 from habitue.bench.tasks.running import Outcome
 from habitue.core import metrics
@@ -18,6 +18,8 @@ CURVE = 200  # points of a ROC curve that are drawn
 CLASSES = 20  # of a confusion matrix that can be read
 DOTS = 1000  # rows of prediction against truth
 COLUMNS = 15  # of importance
+QUESTIONS = 3  # of a tree, one after the other
+SHARES = ("brier", "log_loss", "log_loss_calibrated", "ece", "ece_calibrated")
 PAIRS = 15  # most frequent mistakes told when there are many classes
 Part = dict[str, Any]
 
@@ -32,7 +34,7 @@ def sheet(outcome: Outcome, *, version: str, at: str, command: str) -> dict[str,
         {"title": "What to know", "text": _known(outcome), "parts": []},
     ]
     return {
-        "title": f"{outcome.plan.task}: {outcome.dataset}",
+        "title": _first(f"{outcome.plan.task}: {outcome.dataset}"),
         "lead": [outcome.judged.verdict],
         "sections": sections,
         "made": {"version": version, "at": at, "command": command},
@@ -56,11 +58,8 @@ def wide(outcome: Outcome) -> tuple[list[str], list[dict[str, Any]]]:
 def _tables(outcome: Outcome) -> list[Part]:
     names, rows = wide(outcome)
     main = names[0]
-    columns = [{"name": "model", "align": "left"}, *({"name": WORDS[n], "align": "right"} for n in names)]
-    columns += [{"name": "CPU-seconds", "align": "right"}, {"name": "peak MB", "align": "right"}]
-    cells = [
-        [r["model"], *(_rounded(r[n][0]) if n in r else None for n in names), r["cpu_s"], r["peak_mb"]] for r in rows
-    ]
+    shares = [n for n in names if n in SHARES]
+    quality = _table(rows, [n for n in names if n not in SHARES], cost=True)
     better = "lower is better" if main in LOWER else "higher is better"
     interval = {
         "kind": "bars",
@@ -76,18 +75,28 @@ def _tables(outcome: Outcome) -> list[Part]:
             }
         ],
     }
-    against = outcome.judged.differences.filter(pl.col("metric") == main)
+    place = {row["model"]: i for i, row in enumerate(rows)}
+    gaps = sorted(outcome.judged.differences.iter_rows(named=True), key=lambda row: place[row["model"]])
     paired = {
         "kind": "table",
         "title": f"Difference of {WORDS[main]} to the linear baseline on the same rows",
         "columns": [
             {"name": n, "align": "left" if n == "model" else "right"} for n in ("model", "mean", "low", "high")
         ],
-        "rows": [
-            [r["model"], *(_rounded(r[k]) for k in ("mean", "low", "high"))] for r in against.iter_rows(named=True)
-        ],
+        "rows": [[r["model"], *(_rounded(r[k]) for k in ("mean", "low", "high"))] for r in gaps],
     }
-    return [{"kind": "table", "columns": columns, "rows": cells}, interval, paired]
+    told = [{**_table(rows, shares), "title": "How far the shares are from what came true"}] if shares else []
+    return [quality, interval, paired, *told]
+
+
+def _table(rows: list[dict[str, Any]], names: list[str], *, cost: bool = False) -> Part:
+    """Return the models with these metrics, and what they cost."""
+    columns = [{"name": "model", "align": "left"}, *({"name": WORDS[n], "align": "right"} for n in names)]
+    cells = [[r["model"], *(number(n, r[n][0]) if n in r else None for n in names)] for r in rows]
+    if cost:
+        columns += [{"name": "CPU-seconds", "align": "right"}, {"name": "peak MB", "align": "right"}]
+        cells = [[*c, f"{r['cpu_s']:,.1f}", f"{r['peak_mb']:,.0f}"] for c, r in zip(cells, rows, strict=True)]
+    return {"kind": "table", "columns": columns, "rows": cells}
 
 
 def _answers(outcome: Outcome, best: Answers) -> list[Part]:
@@ -188,7 +197,8 @@ def _dots(outcome: Outcome, best: Answers) -> Part:
 
 def _grounds(outcome: Outcome) -> list[Part]:
     parts: list[Part] = []
-    for name, told in outcome.importance.items():
+    best = outcome.judged.best
+    for name, told in sorted(outcome.importance.items(), key=lambda pair: pair[0] != best):
         shown = told.head(COLUMNS)
         low = [_rounded(m - s) for m, s in shown.select("importance", "spread").iter_rows()]
         high = [_rounded(m + s) for m, s in shown.select("importance", "spread").iter_rows()]
@@ -206,8 +216,16 @@ def _grounds(outcome: Outcome) -> list[Part]:
     for one in outcome.answers:
         model = load(one.model)
         if hasattr(model, "picture") and one.first is not None:
-            parts.append({"kind": "tree", "title": f"How '{one.model}' decides", "root": model.picture(one.first[0])})
+            root = _first_questions(model.picture(one.first[0]), QUESTIONS)
+            parts.append({"kind": "tree", "title": f"How '{one.model}' decides: its first questions", "root": root})
     return parts
+
+
+def _first_questions(node: dict[str, Any], levels: int) -> dict[str, Any]:
+    """Return the tree down to `levels` questions; a picture of more cannot be read."""
+    if levels == 0 or "children" not in node:
+        return {key: value for key, value in node.items() if key != "children"}
+    return {**node, "children": [_first_questions(child, levels - 1) for child in node["children"]]}
 
 
 def _how(outcome: Outcome) -> list[str]:
@@ -256,10 +274,10 @@ def _of(outcome: Outcome, model: str) -> Answers:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Keep four decimals, or four figures of a number above 1,000."""
+    """Keep six decimals, or four figures of a number above 1,000."""
     if value is None:
         return None
-    return float(f"{value:.4g}") if abs(value) >= 1000 else round(float(value), 4)
+    return float(f"{value:.4g}") if abs(value) >= 1000 else round(float(value), 6)
 
 
 def _first(sentence: str) -> str:

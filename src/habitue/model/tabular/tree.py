@@ -12,7 +12,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from habitue.core.metrics import Floats
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
-from habitue.model.tabular import linear, narrow
+from habitue.model.tabular import linear, narrow, wide
 from habitue.model.tabular.table import Clock, Table, Target
 
 KINDS = frozenset({"binary", "classes", "number"})
@@ -99,6 +99,7 @@ def _question(state: State, node: int, *, left: bool) -> str:
         return f"{name} {'at most' if left else 'above'} {threshold:,.4g}"
     levels = state.narrow.categories[column - len(state.narrow.numbers)].ordered[:-1]
     chosen = [level for i, level in enumerate(levels) if (i <= threshold) == left]
+    chosen = [level for level in chosen if level != wide.RARE] or ["something rare"]
     more = f" or {len(chosen) - NAMED} more" if len(chosen) > NAMED else ""
     return f"{name} is {', '.join(chosen[:NAMED])}{more}" if len(chosen) > 1 else f"{name} is {''.join(chosen)}"
 
