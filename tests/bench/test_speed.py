@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from habitue.bench import sequences, speed
 from habitue.core import extras
-from habitue.core.errors import ModelError
+from habitue.core.errors import HabitueError, ModelError
 from habitue.core.runtime import detect
 from habitue.core.schemas import EVENTS, METRICS, check
 from habitue.evaluate import bench
@@ -108,6 +109,23 @@ def test_p6_of_different_answers_is_refused() -> None:
     speed._agree(ours, ours.with_columns(pl.col("sessions").cast(pl.Int32)))
     with pytest.raises(ModelError, match="DuckDB and Habitue do not agree"):
         speed._agree(ours, ours.with_columns(sessions=pl.lit(2)))
+
+
+def test_p7_without_weights_names_the_command_that_brings_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HABITUE_MODELS", str(tmp_path))
+    result = speed.run(["P7"], SMALL, runtime=RUNTIME)
+    assert result.timed == []
+    assert "habitue models fetch" in result.refused["P7"]
+
+
+def test_p7_counts_texts_beside_the_encoder_alone() -> None:
+    try:
+        speed.weights.path(speed.sentence.NAME)
+    except HabitueError as error:
+        pytest.skip(str(error))
+    told = speed.run(["P7"], dataclasses.replace(SMALL, repeats=1, texts=40), runtime=RUNTIME).timed
+    assert [one.name for one in told] == ["encode.run sentence, 40 titles", "the encoder alone"]
+    assert told[0].ratio is not None and told[0].values[0] == pytest.approx(40 / told[0].cpu_s)
 
 
 def test_p8_measures_fresh_processes() -> None:

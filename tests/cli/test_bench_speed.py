@@ -59,8 +59,8 @@ def test_when_nothing_could_be_measured_the_run_has_failed() -> None:
 
 
 def test_wrong_use_is_refused_before_minutes_are_spent(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--only: there is no part 'P7'.*Known: P2, P3, P6, P8, P9"):
-        RUN.invoke(app, ["--only", "P7"], catch_exceptions=False)
+    with pytest.raises(UsageError, match="--only: there is no part 'P1'.*Known: P2, P3, P6, P7, P8, P9"):
+        RUN.invoke(app, ["--only", "P1"], catch_exceptions=False)
     with pytest.raises(UsageError, match="--out: there is no folder"):
         RUN.invoke(app, ["--only", "P8", "--out", str(tmp_path / "none/s.json")], catch_exceptions=False)
     with pytest.raises(UsageError, match="--events"):

@@ -3,6 +3,7 @@
     P2  EASE and SLIST in closed form on I items        bound: the multiplications at this machine's own rate
     P3  top-10 for every user, full catalogue           bound: the matrix product alone; peer: implicit's own recommend
     P6  sessions and per-user aggregates                peer: DuckDB, where it is installed; equal results
+    P7  texts through the sentence encoder              bound: the encoder alone, on the same texts
     P8  start of Python, of the package, of `--help`    bound: python itself
     P9  `habitue demo`                                  minutes; runs only when it is named
 
@@ -27,12 +28,15 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
+from habitue import encode
 from habitue.bench import sequences
+from habitue.collect import bundled
 from habitue.core.errors import HabitueError, MissingExtraError, ModelError
 from habitue.core.extras import need
 from habitue.core.progress import stage
 from habitue.core.runtime import Runtime
 from habitue.core.schemas import EVENTS, METRICS, Metrics
+from habitue.encode import onnx, sentence, weights
 from habitue.evaluate import topk
 from habitue.model import als, behaviour, ease, slist
 from habitue.model.past import Floats, Past
@@ -43,6 +47,7 @@ BLOCK = 30  # items a taste of the planted catalogue holds
 GEMM = 2_048  # rows of the product that tells this machine's rate
 DRAWS = 1_000
 LIST = 10
+BATCH = 32  # texts the encoder alone is given at once
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Options:
     items: int = SHAPE[1]
     users: int = SHAPE[0]
     rows: int = 1_000_000  # of P6; the table's own size is 10 million
+    texts: int = 1_000  # of P7
     steps: int = 20  # of training before `behaviour` is asked: its speed does not depend on how well it knows
 
 
@@ -106,7 +112,13 @@ def metrics(result: Result, *, dataset: str) -> Metrics:
         if len(values) > 1:
             medians = np.median(rng.choice(values, size=(DRAWS, len(values))), axis=1)
             low, high = (float(q) for q in np.quantile(medians, [0.025, 0.975]))
-        row = {"dataset": dataset, "protocol": "SPEED", "model": one.name, "modalities": [], "slice": one.part}
+        row: dict[str, Any] = {
+            "dataset": dataset,
+            "protocol": "SPEED",
+            "model": one.name,
+            "modalities": [],
+            "slice": one.part,
+        }
         row |= {"n": len(values), "seeds": 1, "cpu_s": one.cpu_s, "peak_mb": one.peak_mb}
         rows.append(
             row | {"metric": f"median {one.metric}", "mean": float(np.median(values)), "low": low, "high": high}
@@ -200,7 +212,7 @@ def _als(past: Past, seen: sp.csr_matrix, options: Options, runtime: Runtime) ->
 
     peer, _ = _repeated(theirs, options.repeats)
     ratio, rival = float(np.median(cpu) / np.median(product)), float(np.median(cpu) / np.median(peer))
-    words = f"the matrix product alone takes 1/{ratio:.1f} of the time; implicit's recommend {1 / rival:.2f} times ours"
+    words = f"the matrix product alone takes {1 / ratio:.2f} times as long, implicit's recommend {1 / rival:.2f}"
     return [
         _per_second("als", users, cpu, words, ratio),
         _per_second("als, product alone", users, product),
@@ -256,6 +268,47 @@ from gaps group by user_key
 """
 
 
+def encoders(options: Options, runtime: Runtime, refused: dict[str, str]) -> list[Timed]:  # noqa: ARG001
+    """P7: texts per CPU-second through `encode.run` from an empty cache, against the encoder's own session.
+
+    Pictures need photographs: benchmarks/speed/encode.py measures them, in files of a folder of yours.
+    """
+    session = onnx.session(weights.path(sentence.NAME), threads=runtime.threads, extra="text", strings=True)
+    titles = pl.read_parquet(bundled.ledger().file, columns=["Description"])["Description"]
+    texts = titles.drop_nulls().unique(maintain_order=True).head(options.texts)
+    things = pl.DataFrame({"id": [str(n) for n in range(len(texts))], "text": texts})
+    given = texts.to_numpy()
+
+    def alone() -> None:
+        for i in range(0, len(given), BATCH):
+            session.run(None, {"inputs": given[i : i + BATCH]})
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as cache:
+            encode.run("sentence", things, cache=Path(cache))
+
+    alone()  # the first calls load and warm
+    ours()
+    bare, _ = _repeated(alone, options.repeats)
+    cpu, _ = _repeated(ours, options.repeats)
+    ratio = float(np.median(cpu) / np.median(bare))
+    bound = f"the encoder alone, {BATCH} texts at once, takes {1 / ratio:.2f} times as long"
+    rate = "texts per CPU-second"
+    return [
+        Timed(
+            "P7",
+            f"encode.run sentence, {len(texts):,} titles",
+            rate,
+            _rates(len(texts), cpu),
+            float(np.median(cpu)),
+            _peak_mb(),
+            bound,
+            ratio,
+        ),
+        Timed("P7", "the encoder alone", rate, _rates(len(texts), bare), float(np.median(bare)), _peak_mb()),
+    ]
+
+
 def start(options: Options, runtime: Runtime, refused: dict[str, str]) -> list[Timed]:  # noqa: ARG001
     """P8: wall seconds of fresh processes, their files in the page cache; they take turns."""
     commands = {
@@ -288,15 +341,23 @@ def demo(options: Options, runtime: Runtime, refused: dict[str, str]) -> list[Ti
 
 
 Part = Callable[[Options, Runtime, dict[str, str]], list[Timed]]
-PARTS: Mapping[str, Part] = {"P2": closed_forms, "P3": top_lists, "P6": features, "P8": start, "P9": demo}
+PARTS: Mapping[str, Part] = {
+    "P2": closed_forms,
+    "P3": top_lists,
+    "P6": features,
+    "P7": encoders,
+    "P8": start,
+    "P9": demo,
+}
 SAID = {
     "P2": "closed forms",
     "P3": "top-10 lists",
     "P6": "sessions and aggregates",
+    "P7": "texts through the encoder",
     "P8": "start",
     "P9": "the whole demo",
 }
-DEFAULT = ("P2", "P3", "P6", "P8")  # P9 takes minutes
+DEFAULT = ("P2", "P3", "P6", "P7", "P8")  # P9 takes minutes
 
 
 def _past(options: Options) -> Past:
@@ -377,8 +438,13 @@ def _rate() -> float:
 
 
 def _per_second(name: str, users: int, cpu: Sequence[float], bound: str = "", ratio: float | None = None) -> Timed:
-    values = tuple(users / spent for spent in cpu)
-    return Timed("P3", name, "users per CPU-second", values, float(np.median(cpu)), _peak_mb(), bound, ratio)
+    return Timed(
+        "P3", name, "users per CPU-second", _rates(users, cpu), float(np.median(cpu)), _peak_mb(), bound, ratio
+    )
+
+
+def _rates(things: int, seconds: Sequence[float]) -> tuple[float, ...]:
+    return tuple(things / spent for spent in seconds)
 
 
 def _repeated(work: Callable[[], Any], repeats: int) -> tuple[tuple[float, ...], Any]:

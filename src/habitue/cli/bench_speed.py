@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def speed(
     only: Annotated[
         str | None,
-        typer.Option("--only", help="P2, P3, P6, P8, P9, by commas.", show_default="P2,P3,P6,P8; P9 takes minutes"),
+        typer.Option(
+            "--only", help="P2, P3, P6, P7, P8, P9, by commas.", show_default="all but P9, which takes minutes"
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs of each thing; the median is told.")] = 3,
     events: Annotated[
@@ -38,6 +40,8 @@ def speed(
     P3  top-10 of the whole catalogue for everybody (als, behaviour), against the product alone and implicit
 
     P6  sessions and per-user aggregates, against DuckDB where it is installed
+
+    P7  texts through the sentence encoder, against the encoder alone
 
     P8  start of Python, of the package, of --help        P9  the whole demo
 
