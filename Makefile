@@ -45,6 +45,7 @@ test-all: test
 docs: .venv/.core
 	$(BIN)/python -c 'from pathlib import Path; from habitue.core.schemas import to_markdown; \
 	  Path("docs/schemas.md").write_text(to_markdown(), encoding="utf-8")'
+	$(BIN)/python benchmarks/tables.py
 
 # `-P` holds torch at one release: the newest whose CPU and CUDA builds were both tried (docs/decisions/001).
 lock: .venv/.made

@@ -21,6 +21,19 @@ def test_the_format_is_told_by_content(tmp_path, kind):
     assert files.read(path, what="--events").equals(FRAME)
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_column_may_change_its_kind_in_the_last_row(tmp_path, kind):
+    path = tmp_path / "late"
+    numbers = [str(n) for n in range(20_000)]
+    if kind == "csv":
+        path.write_text("order,n\n" + "".join(f"{n},1\n" for n in numbers) + "C7,2.5\n")
+    else:
+        path.write_text("".join(f'{{"order": {n}, "n": 1}}\n' for n in numbers) + '{"order": "C7", "n": 2.5}\n')
+    frame = files.read(path, what="--events")
+    assert frame["order"].to_list() == [*numbers, "C7"]
+    assert frame["n"][-1] == 2.5
+
+
 @pytest.mark.parametrize(
     ("content", "found"),
     [

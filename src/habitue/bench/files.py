@@ -9,7 +9,6 @@ import polars as pl
 from habitue.core.errors import SchemaError, UsageError
 
 PARQUET = b"PAR1"
-SAMPLE = 10_000  # rows from which the types of a text file are guessed
 
 
 def read(path: Path, *, what: str) -> pl.DataFrame:
@@ -43,14 +42,15 @@ def _parse(path: Path, head: bytes) -> pl.DataFrame:
         return pl.read_parquet(path)
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(b"{"):
-        return pl.read_ndjson(path, infer_schema_length=SAMPLE)
+        return pl.read_ndjson(path, infer_schema_length=None)
     header = start.partition(b"\n")[0].decode("utf-8")
     separator = max("\t,;|", key=header.count)
     names = [name.strip().strip('"') for name in header.rstrip("\r").split(separator)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise pl.exceptions.DuplicateError(f"two columns are called '{twice[0]}'")
-    return pl.read_csv(path, separator=separator, infer_schema_length=SAMPLE, try_parse_dates=True)
+    # Types are told from every row: an order number may get its first letter in row 500,000.
+    return pl.read_csv(path, separator=separator, infer_schema_length=None, try_parse_dates=True)
 
 
 def _no_table(path: Path, what: str, found: str) -> SchemaError:

@@ -99,7 +99,10 @@ def time(data: Sequences, settings: Settings) -> Task:
 
 
 def basket(data: Sequences, settings: Settings) -> Task:
-    """Slices all, repeat and first_time are cut by `evaluate.basket`; here is the next set within the horizon."""
+    """Slices all, repeat and first_time are cut by `evaluate.basket`; here is the next set within the horizon.
+
+    Users without a past are not asked.
+    """
     whole = _clocked(data, "basket").past(horizon_days=settings.horizon_days)
     horizon = dt.timedelta(days=settings.horizon_days)
     cut = _cut(whole, settings.cut, BASKET_SHARE)
@@ -113,13 +116,16 @@ def basket(data: Sequences, settings: Settings) -> Task:
             remedy="Give a later --cut or a shorter --horizon-days",
         )
     until = min(past.day + settings.horizon_days, whole.day)
-    return Task(
-        "basket",
-        Question(earlier, earlier, {"all": next_sets(whole.histories, after=earlier.day, until=past.day)}),
-        Question(past, past, {"all": next_sets(whole.histories, after=past.day, until=until)}),
-        refit=True,
-        notes=(f"next order within {settings.horizon_days} days of {cut:%Y-%m-%d %H:%M} UTC",),
-    )
+    asked = []
+    for known, after, end in ((earlier, earlier.day, past.day), (past, past.day, until)):
+        target = next_sets(whole.histories, after=after, until=end)
+        has_past = np.diff(known.histories.set_start) > 0
+        new = int((~has_past & (np.diff(target.indptr) > 0)).sum())
+        asked.append(Question(known, known, {"all": _only(target, has_past)}))
+    notes = [f"next order within {settings.horizon_days} days of {cut:%Y-%m-%d %H:%M} UTC"]
+    if new:
+        notes.append(f"{new:,} users have no event before it and are not asked")
+    return Task("basket", asked[0], asked[1], refit=True, notes=tuple(notes))
 
 
 def next(data: Sequences, settings: Settings) -> Task:

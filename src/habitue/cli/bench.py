@@ -139,7 +139,6 @@ def _print(result: Result, data: Sequences, notes: tuple[str, ...], out: Path | 
                 "NDCG@10": "right",
                 "95 %": "right",
                 "hit@10": "right",
-                "recall@10": "right",
                 "coverage": "right",
                 "CPU s": "right",
                 "trials": "right",
@@ -148,9 +147,8 @@ def _print(result: Result, data: Sequences, notes: tuple[str, ...], out: Path | 
                 [
                     name,
                     short(value[name, "ndcg@10"]["mean"]),
-                    f"{short(value[name, 'ndcg@10']['low'])} to {short(value[name, 'ndcg@10']['high'])}",
+                    f"{short(value[name, 'ndcg@10']['low'])}-{short(value[name, 'ndcg@10']['high'])}",
                     short(value[name, "hit@10"]["mean"]),
-                    short(value[name, "recall@10"]["mean"]),
                     f"{cells[name].coverage or 0:.0%}",
                     f"{cells[name].cpu_s:,.1f}",
                     str(len(cells[name].trials) or 1),

@@ -37,7 +37,7 @@ class Config:
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py).
-SEQUENCE = Config(half_life_days=FOR_EVER)
+SEQUENCE = Config(factors=128, regularization=10.0, alpha=3.0, half_life_days=FOR_EVER)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,120 @@
+"""docs/benchmarks.md from the JSON documents of this folder, and from nothing else.
+
+python benchmarks/tables.py            write the page again (make docs)
+python benchmarks/tables.py --check    exit 1 when it is not what the documents say
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs/benchmarks.md"
+PARTS = {"quality": "How good the answers are", "speed": "How long they take, and how much they hold"}
+MAIN = (
+    "ndcg@10",
+    "hit@10",
+    "auc",
+    "accuracy",
+    "f1",
+    "macro_f1",
+    "mae",
+    "spearman",
+    "bias",
+)  # shown first where measured
+METRICS_SHOWN = 6
+
+
+def page(folder: Path) -> str:
+    """Return the page: a table a document and slice, best model first."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Made by `make docs` from the JSON files under `benchmarks/`; nothing here is typed by hand. Each file says",
+        "the machine, the versions and the revision; [benchmarks/README.md](../benchmarks/README.md) says what each",
+        "field means and how to run them again. An interval is 95 %, over users or rows. CPU s is fit and score.",
+        "",
+    ]
+    for part, title in PARTS.items():
+        lines += [f"## {title}", ""]
+        for file in sorted((folder / part).glob("*.json")):
+            lines += _document(json.loads(file.read_text(encoding="utf-8")), file.relative_to(ROOT))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _document(document: Mapping[str, Any], file: Path) -> list[str]:
+    rows = document["rows"]
+    lines = [f"### {document['dataset']}, {document['protocol']}", ""]
+    if "sentence" in document:
+        lines += [document["sentence"], ""]
+    for slice_ in dict.fromkeys(row["slice"] for row in rows):
+        some = [row for row in rows if row["slice"] == slice_]
+        if len({row["slice"] for row in rows}) > 1:
+            lines += [f"{slice_}, n = {some[0]['n']:,}", ""]
+        lines += _table(some)
+    lines += [f"[{file.name}](../{file.as_posix()}), {document['machine']}, {_revision(document['commit'])}", ""]
+    return lines
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    cells = {(row["model"], row["metric"]): row for row in rows}
+    measured = list(dict.fromkeys(row["metric"] for row in rows))
+    metrics = sorted(measured, key=lambda m: (MAIN.index(m) if m in MAIN else len(MAIN), measured.index(m)))
+    metrics = metrics[:METRICS_SHOWN]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    if metrics[0] in ("ndcg@10", "auc", "accuracy"):
+        models.sort(key=lambda model: -cells[model, metrics[0]]["mean"] if (model, metrics[0]) in cells else 1)
+    spent = {row["model"]: row["cpu_s"] for row in rows}
+    costs = any(seconds is not None for seconds in spent.values())
+    head = ["model", *metrics, *(["CPU s"] if costs else [])]
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    for model in models:
+        cost = [f"{spent[model]:,.1f}" if spent[model] is not None else ""] if costs else []
+        values = [_cell(cells.get((model, metric)), first=metric == metrics[0]) for metric in metrics]
+        lines.append("| " + " | ".join([model, *values, *cost]) + " |")
+    return [*lines, ""]
+
+
+def _cell(row: Mapping[str, Any] | None, *, first: bool) -> str:
+    if row is None:
+        return ""
+    value = _number(row["mean"])
+    if first and row["low"] is not None:
+        return f"{value} ({_number(row['low'])} to {_number(row['high'])})"
+    return value
+
+
+def _number(value: float) -> str:
+    size = abs(value)
+    return (
+        f"{value:,.0f}"
+        if size >= 1000
+        else f"{value:.1f}"
+        if size >= 100
+        else f"{value:.2f}"
+        if size >= 10
+        else f"{value:.4f}"
+    )
+
+
+def _revision(commit: str) -> str:
+    return f"revision {commit[:7]}" if len(commit) == 40 else commit
+
+
+def main(arguments: Sequence[str]) -> int:
+    made = page(ROOT / "benchmarks")
+    if "--check" in arguments:
+        same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == made
+        if not same:
+            print("docs/benchmarks.md is not what the JSON files say. Write it again with: make docs")
+        return 0 if same else 1
+    PAGE.write_text(made, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

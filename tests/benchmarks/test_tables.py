@@ -1,0 +1,43 @@
+"""docs/benchmarks.md is what the JSON documents say: no number in it was typed."""
+
+import json
+import runpy
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TABLES = runpy.run_path(str(ROOT / "benchmarks/tables.py"))
+FIELDS = {"machine", "commit", "versions", "dataset", "protocol", "rows"}
+ROW = {"model", "fusion", "modalities", "slice", "metric", "mean", "low", "high", "n", "seeds", "cpu_s", "peak_mb"}
+
+
+def test_the_page_is_what_the_documents_say():
+    assert TABLES["main"](["--check"]) == 0
+
+
+def test_every_document_keeps_the_one_schema():
+    files = sorted(ROOT.glob("benchmarks/*/*.json"))
+    assert len(files) > 4
+    for file in files:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        assert set(document) >= FIELDS, file
+        assert document["rows"], file
+        for row in document["rows"]:
+            assert set(row) == ROW, file
+
+
+def test_models_stand_best_first_with_their_interval_and_cost(tmp_path):
+    def row(model, mean):
+        return dict(model=model, fusion=None, modalities=["events"], slice="all", metric="ndcg@10", mean=mean,
+                    low=mean - 0.01, high=mean + 0.01, n=9, seeds=1, cpu_s=1.25, peak_mb=5.0)  # fmt: skip
+
+    document = dict(
+        machine="m", commit="c" * 40, versions={}, dataset="shop", protocol="time", rows=[row("a", 0.1), row("b", 0.2)]
+    )
+    lines = TABLES["_document"](document, Path("benchmarks/quality/x.json"))
+    assert lines[2:6] == [
+        "| model | ndcg@10 | CPU s |",
+        "|---|---:|---:|",
+        "| b | 0.2000 (0.1900 to 0.2100) | 1.2 |",
+        "| a | 0.1000 (0.0900 to 0.1100) | 1.2 |",
+    ]
+    assert "revision ccccccc" in lines[-2]
