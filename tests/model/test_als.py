@@ -57,7 +57,9 @@ def test_the_vectors_are_those_of_the_package_once_it_stands_still(past):
         factors=4, regularization=1.0, alpha=1.0, iterations=200, num_threads=1, random_state=2, use_gpu=False
     )
     model.fit(als._confidence(past, past.items, 10.0, 1e6), show_progress=False)
-    np.testing.assert_allclose(state.user_factors @ state.item_factors.T, model.user_factors @ model.item_factors.T, atol=0.02)
+    np.testing.assert_allclose(
+        state.user_factors @ state.item_factors.T, model.user_factors @ model.item_factors.T, atol=0.02
+    )
 
 
 def test_a_history_that_went_on_is_solved_anew_and_one_that_did_not_is_kept(past, make_past):

@@ -123,7 +123,9 @@ def test_words_join_the_people(make_past):
     people = neighbours.fit(past, neighbours.Config(trend=0.0), runtime=Runtime()).table.toarray()
     both = neighbours.fit(past, neighbours.Config(words=2.0, trend=0.0), runtime=Runtime()).table.toarray()
     np.testing.assert_allclose(both, people + alone, atol=1e-6)
-    without = neighbours.fit(make_past(*sets(), items=ITEMS), neighbours.Config(words=2.0, trend=0.0), runtime=Runtime())
+    without = neighbours.fit(
+        make_past(*sets(), items=ITEMS), neighbours.Config(words=2.0, trend=0.0), runtime=Runtime()
+    )
     np.testing.assert_array_equal(without.table.toarray(), people)
 
 
