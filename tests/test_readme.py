@@ -76,7 +76,7 @@ def test_the_commands_and_the_python_of_readme_run_in_order(tmp_path):
             if language == "sh" and line.startswith("habitue "):
                 command = shlex.split(line, comments=True)
                 ran.append(run([str(Path(sys.executable).with_name("habitue")), *command[1:]], tmp_path))
-    assert len(ran) == 6, "five commands and one Python example"
+    assert len(ran) == 7, "six commands and one Python example"
     assert "17850" in some["CustomerID"].cast(pl.String).to_list() and "score" in ran[-1]
     assert list((tmp_path / "my-shop/reports").glob("*.html"))
 

@@ -59,8 +59,12 @@ def test_constraints_pin_every_declared_dependency_once(python, system):
     }
     pinned = {pin.name: pin for pin in PINS if pin.marker is None or pin.marker.evaluate(machine)}
     assert len(pinned) == sum(pin.marker is None or pin.marker.evaluate(machine) for pin in PINS), "pinned twice"
-    for text in project["dependencies"] + project["optional-dependencies"]["dev"]:
-        wanted = Requirement(text)
+    extras = project["optional-dependencies"]
+    every = [Requirement(text) for text in [*project["dependencies"], *(t for one in extras.values() for t in one)]]
+    own = [wanted for wanted in every if wanted.name == project["name"]]
+    named = {extra for wanted in own for extra in wanted.extras}
+    assert named == set(extras) - {"dev"}, "'all' names every extra but dev, and dev names 'all'"
+    for wanted in [one for one in every if one not in own]:
         (pin,) = pinned[wanted.name].specifier
         assert wanted.specifier.contains(pin.version), f"{wanted} does not allow {pin}"
 
