@@ -91,7 +91,9 @@ def test_time_by_default_has_nine_tenths_of_the_rows_before_it():
 
 
 def test_basket():
-    data = dated(("u", 0, "a"), ("u", 12, "b"), ("u", 21, "cd"), ("u", 22, "e"), ("v", 5, "a"), ("v", 40, "b"), ("w", 24, "a"))
+    data = dated(
+        ("u", 0, "a"), ("u", 12, "b"), ("u", 21, "cd"), ("u", 22, "e"), ("v", 5, "a"), ("v", 40, "b"), ("w", 24, "a")
+    )
     task = protocols.basket(data, protocols.Settings(cut=DAY + dt.timedelta(days=20), horizon_days=10))
     assert histories(data, task.test.fit) == {"u": "ab", "v": "a", "w": ""}
     assert target(data, task.test.slices["all"]) == {"u": "cd"}  # v came back too late, w is new

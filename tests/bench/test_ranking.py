@@ -91,12 +91,6 @@ def test_lists_hold_the_best_of_what_a_user_does_not_have():
     )
 
 
-def test_equal_scores_are_listed_in_the_order_of_the_items():
-    scores = np.array([[1, 3, 3, 0, 3, 2], [0, 0, 0, 0, 0, 0]], dtype=np.float32)
-    assert ranking._best(scores, 4).tolist() == [[1, 2, 4, 5], [0, 1, 2, 3]]
-    assert ranking._best(scores, 2).tolist() == [[1, 2], [0, 1]]
-
-
 @pytest.mark.parametrize("protocol", ["time", "basket"])
 def test_dated_protocols(protocol):
     result = bench(dated(walks(again=True)), protocol, models=("popular", "rules"), repeats=True)

@@ -29,7 +29,7 @@ from habitue.core.errors import HabitueError, ModelError, UsageError
 from habitue.core.runtime import Runtime
 from habitue.core.schemas import METRICS, Metrics
 from habitue.core.settings import fill, space
-from habitue.evaluate import paired, tune
+from habitue.evaluate import paired, topk, tune
 from habitue.evaluate.measured import Measured, per_user
 from habitue.model.past import Floats, Past
 
@@ -372,14 +372,9 @@ def _placed(
 
 def _listed(scores: Floats, past: Past, data: Sequences, users: np.ndarray, options: Options) -> pl.DataFrame:
     """Return the `top` best of each user: user_id, rank from 1, item_id, score. Equal scores: the earlier item."""
-    scores = scores.copy()
-    if not options.repeats:
-        every = past.histories
-        scores[every.set_user[every.row_set], every.row_item] = -np.inf
-    count = min(options.top, scores.shape[1])
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :count] if count == scores.shape[1] else _best(scores, count)
-    found = np.take_along_axis(scores, best, axis=1)
-    kept = np.isfinite(found)
+    seen = None if options.repeats else _seen(past)
+    best, found = topk.best(scores.copy(), count=options.top, seen=seen)
+    kept = best >= 0
     rows, ranks = np.nonzero(kept)
     return pl.DataFrame(
         {
@@ -389,16 +384,6 @@ def _listed(scores: Floats, past: Past, data: Sequences, users: np.ndarray, opti
             "score": pl.Series(found[kept].astype(np.float32)),
         }
     )
-
-
-def _best(scores: Floats, count: int) -> np.ndarray:
-    """Return the places of the `count` largest of each row, largest first, equal ones in order of place."""
-    border = -np.partition(-scores, count - 1, axis=1)[:, count - 1 : count]
-    best = np.empty((len(scores), count), dtype=np.int64)
-    for row, (values, least) in enumerate(zip(scores, border, strict=True)):
-        some = np.flatnonzero(values >= least)
-        best[row] = some[np.argsort(-values[some], kind="stable")[:count]]
-    return best
 
 
 def _everybody(past: Past) -> np.ndarray:
