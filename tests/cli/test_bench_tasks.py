@@ -2,10 +2,14 @@
 
 import json
 import re
+import sys
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import pytest
+
+from habitue import cli
 
 ROWS = 120
 
@@ -19,15 +23,33 @@ def visits(**more):
     )
 
 
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def bench(tmp_path, run):
+def bench(tmp_path, monkeypatch, capsys):
+    """Run the command line in this process: a process of its own for each of thirty runs takes minutes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
     def measure(frame, *arguments, label="bought"):
         if isinstance(frame, pl.DataFrame):
             frame.write_parquet(tmp_path / "visits.parquet")
         else:
             (tmp_path / "visits.parquet").write_bytes(frame)
         given = ("--data", "visits.parquet", "--label", label, "--folds", "3", "--models", "tree", *arguments)
-        return run("bench", "tasks", *given, cwd=tmp_path)
+        monkeypatch.setattr(sys, "argv", ["habitue", "bench", "tasks", *given])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return Done(int(ended.value.code or 0), printed.out, printed.err)
 
     return measure
 
@@ -104,6 +126,7 @@ def test_a_label_that_does_not_exist_says_which_was_meant(bench):
     one_sentence(bench(visits(), label="bougth"), 2, "no column 'bougth'.*Did you mean 'bought'")
 
 
+@pytest.mark.slow  # half a minute
 def test_a_thousand_classes_work_and_rare_ones_are_counted(bench):
     code = np.r_[np.repeat(np.arange(500), 4), np.arange(500, 1000)]
     frame = pl.DataFrame({"a": code % 25 + 0.1, "b": code // 25 + 0.2, "kind": [f"k{c}" for c in code]})

@@ -100,6 +100,13 @@ def test_the_wide_table_is_fitted_on_training_rows_only():
     np.testing.assert_allclose(values[[0, 1, 3]].mean(), 0, atol=1e-12)
 
 
+def test_a_huge_number_overflows_nothing():
+    train = Table(pl.DataFrame({"n": [1e308, -1e308, 3.0, 4.0]}))
+    rows = wide.design(wide.fit(train), train)
+    assert np.isfinite(rows).all()
+    assert rows[0, 0] > 1 > rows[2, 0] > rows[1, 0]
+
+
 def test_texts_are_weighted_as_scikit_learn_does():
     from sklearn.feature_extraction.text import TfidfTransformer
 

@@ -1,8 +1,8 @@
 """From a model's shares to shares that come true, and from shares to an answer; both found on rows held back inside.
 
 Two classes: isotonic regression (Zadrozny and Elkan 2002) where 1,000 rows of each were held back, else a logistic
-curve on the log-odds (Platt 1999); on 250 rows of the rarer class steps took the calibration error of a forest from .008
-to .012. Several classes: one temperature (Guo et al. 2017).
+curve on the log-odds (Platt 1999); on 250 rows of the rarer class steps took the calibration error of a
+forest from .008 to .012. Several classes: one temperature (Guo et al. 2017).
 """
 
 from __future__ import annotations

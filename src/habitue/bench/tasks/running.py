@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from habitue.bench.tasks import folds, judging, leaks, measuring, reading
+from habitue.bench.tasks.folds import Fold
 from habitue.bench.tasks.judging import Judged
 from habitue.bench.tasks.leaks import Chance, Leak
 from habitue.bench.tasks.measuring import Answers
@@ -76,6 +78,22 @@ def run(path: Path, plan: Plan, *, test: Path | None = None, runtime: Runtime) -
     )
     models, left_out = measuring.chosen(plan.models, data)
     splits = [folds.split(data, plan.folds, seed=runtime.seed + s) for s in range(plan.seeds)]
+    with warnings.catch_warnings():
+        # what is a class is settled by now, and there may be a thousand of few rows each
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
+        return _measured(path, plan, data, models, left_out, splits, runtime)
+
+
+def _measured(
+    path: Path,
+    plan: Plan,
+    data: Data,
+    models: list[str],
+    left_out: list[str],
+    splits: list[list[Fold]],
+    runtime: Runtime,
+) -> Outcome:
+    """Look for leaks, then fit, answer and judge."""
     with stage("Look for leaks"):
         found = leaks.columns(data, plan.columns, seed=runtime.seed)
         if not plan.keep_leaks:

@@ -15,6 +15,7 @@ from habitue.model.tabular.table import Table
 RARE, UNKNOWN = "(rare)", "(unknown)"
 LEAST_ROWS = 3  # a level with fewer rows is a rare one: nothing can be learnt of it alone
 LEAST_TEXTS = 2  # an n-gram of one text says nothing of another
+LARGEST = 1e100  # its square is a number still
 FURTHEST = 8.0  # standard deviations; what lies further out is drawn in, so that one cell cannot tip a sum
 VECTOR_LENGTH = 3.0  # root mean square length of a scaled vector; a text's letters and words have length 1 each
 
@@ -71,7 +72,7 @@ def fit(table: Table) -> State:
     numbers = []
     for name in table.numbers:
         values = table.frame[name].to_numpy()
-        known = values[np.isfinite(values)]
+        known = np.clip(values[np.isfinite(values)], -LARGEST, LARGEST)
         if known.size and known.min() < known.max():
             numbers.append(Number(name, float(known.mean()), float(known.std()), known.size < values.size))
     categories = []
@@ -93,7 +94,8 @@ def design(state: State, table: Table) -> Floats | sp.csr_matrix:
     for number in state.numbers:
         values = table.frame[number.name].to_numpy()
         unknown = ~np.isfinite(values)
-        scaled = np.where(unknown, 0.0, (np.where(unknown, 0, values) - number.mean) / max(number.deviation, 1e-300))
+        near = np.where(unknown, number.mean, np.clip(values, -LARGEST, LARGEST))
+        scaled = (near - number.mean) / max(number.deviation, 1e-300)
         parts.append(np.clip(scaled, -FURTHEST, FURTHEST)[:, None])
         if number.unknown:
             parts.append(unknown.astype(np.float64)[:, None])
