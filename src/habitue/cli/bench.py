@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from habitue.cli.bench_speed import speed
 from habitue.cli.bench_tasks import tasks
 from habitue.cli.options import Json, print_json, print_table, write_table
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command("tasks")(tasks)
+app.command("speed")(speed)
 
 
 @app.command("ranking")
