@@ -1,0 +1,73 @@
+"""Pictures and sentences through the real encoders."""
+
+import io
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from habitue.bench.tasks import Columns, Plan, run, running
+from habitue.core.errors import HabitueError
+from habitue.core.runtime import Runtime
+
+ROWS = 60
+
+
+def photo(red: bool, seed: int) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 60, size=(48, 48, 3), dtype=np.uint8)
+    noise[..., 0 if red else 2] += 150
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, format="PNG")
+    return file.getvalue()
+
+
+@pytest.mark.slow
+def test_broken_pictures_keep_their_row_and_are_counted(tmp_path, real_weights):
+    real_weights("image-efficientnet-lite0")
+    red = np.arange(ROWS) % 2 == 0
+    (tmp_path / "photos").mkdir()
+    for i in range(ROWS):
+        (tmp_path / "photos" / f"{i}.png").write_bytes(photo(bool(red[i]), i))
+    (tmp_path / "photos" / "3.png").write_bytes(b"no picture at all")
+    paths = [f"photos/{i}.png" for i in range(ROWS)]
+    paths[5], paths[7] = "photos/absent.png", None
+    path = tmp_path / "goods.parquet"
+    pl.DataFrame({"photo": paths, "colour": np.where(red, "red", "blue")}).write_parquet(path)
+    plan = Plan("category", Columns("colour", pictures=("photo",)), models=("profile",), folds=3)
+    outcome = run(path, plan, runtime=Runtime())
+    vectors = outcome.data.table.vectors["photo"]
+    assert np.flatnonzero(np.isnan(vectors).any(axis=1)).tolist() == [3, 5, 7]
+    assert sum("of 60 rows have no vector; for example" in note for note in outcome.notes) >= 1
+    told = running.predictions(outcome).filter(pl.col("model") == "profile")
+    assert told.height == ROWS
+    seen = told.filter(~pl.col("row").is_in([3, 5, 7]))
+    assert (seen["label"] == seen["answer"]).mean() > 0.9
+    assert outcome.data.modalities == ("picture",)
+
+
+@pytest.mark.slow
+def test_sentences_beside_n_grams(tmp_path, real_weights):
+    real_weights("text-use-multilingual")
+    good = np.arange(ROWS) % 2 == 0
+    words = {True: ["lovely", "wonderful", "great", "perfect"], False: ["awful", "broken", "terrible", "poor"]}
+    texts = [f"a {words[bool(g)][i // 2 % 4]} thing" for i, g in enumerate(good)]
+    texts[4] = None
+    path = tmp_path / "reviews.parquet"
+    pl.DataFrame({"said": texts, "mood": np.where(good, "good", "bad")}).write_parquet(path)
+    columns = Columns("mood", texts=("said",))
+    plan = Plan("sentiment", columns, models=("profile",), folds=3, encoders=("sentence",), cache=tmp_path / "kept")
+    outcome = run(path, plan, runtime=Runtime())
+    assert outcome.data.table.columns == ("said", "said (sentence)")
+    auc = outcome.judged.table.filter(pl.col("metric") == "auc", pl.col("model") == "profile")["mean"][0]
+    assert auc > 0.9
+    assert any((tmp_path / "kept").rglob("*.safetensors"))
+
+
+def test_without_weights_the_command_that_brings_them_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HABITUE_MODELS", str(tmp_path / "nothing"))
+    path = tmp_path / "reviews.parquet"
+    pl.DataFrame({"said": ["fine", "poor"] * 20, "mood": ["good", "bad"] * 20}).write_parquet(path)
+    plan = Plan("sentiment", Columns("mood", texts=("said",)), encoders=("sentence",), folds=2)
+    with pytest.raises(HabitueError, match="habitue models fetch"):
+        run(path, plan, runtime=Runtime())
