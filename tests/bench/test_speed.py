@@ -94,7 +94,7 @@ def test_p6_measures_and_says_when_the_peer_is_missing(without: Any) -> None:
     result = speed.run(["P6"], SMALL, runtime=RUNTIME)
     assert [one.name for one in result.timed] == ["habitue, 3,000 events"]
     assert "the package 'duckdb' is not installed" in result.refused["P6 peer"]
-    assert "pip install 'duckdb'" in result.refused["P6 peer"]
+    assert "pip install 'habitue[speed]'" in result.refused["P6 peer"]
 
 
 def test_p6_beside_duckdb() -> None:

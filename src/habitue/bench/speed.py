@@ -238,9 +238,9 @@ def features(options: Options, runtime: Runtime, refused: dict[str, str]) -> lis
     wall, cpu, found = _walls(ours, options.repeats)
     told = [Timed("P6", f"habitue, {options.rows:,} events", "seconds", wall, float(np.median(cpu)), _peak_mb())]
     try:
-        duckdb = need("duckdb", extra="bench", purpose="bench.speed, the peer of P6")
+        duckdb = need("duckdb", extra="speed", purpose="bench.speed, the peer of P6")
     except MissingExtraError as error:
-        refused["P6 peer"] = str(error).replace("habitue[bench]", "duckdb")
+        refused["P6 peer"] = str(error)
         return told
     with duckdb.connect() as database, tempfile.TemporaryDirectory() as folder:
         database.execute(f"set threads to {runtime.threads}")
