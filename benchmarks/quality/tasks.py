@@ -1,6 +1,6 @@
-"""Q6 to Q9: every model on four public labelled tables, by `habitue bench tasks` and nothing else.
+"""Q6, Q7 and Q9: every model on three public labelled tables, by `habitue bench tasks` and nothing else.
 
-    python benchmarks/quality/tasks.py [q6 q6-without q6-moves q7 q7-rating q9 q8] [--out benchmarks/quality]
+    python benchmarks/quality/tasks.py [q6 q6-without q6-moves q7 q7-rating q9] [--out benchmarks/quality]
 
 Reads the tables from $HABITUE_DATA (docs/data.md says where each is published) and the sentence encoder's weights from
 the models' folder (`habitue models fetch text-use-multilingual`). One JSON document and one page a task.
@@ -56,6 +56,7 @@ TASKS = {
             Columns("Recommended IND", texts=REVIEW, drop=("Rating", "Positive Feedback Count", *ROW)),
             folds=3,
             models=("linear", "svm", "tree", "forest", "boosting", "voting", "stacking"),
+            cpu_hours=0.1,
         ),
     ),
     "q7-rating": Task(
@@ -65,7 +66,7 @@ TASKS = {
             Columns("Rating", texts=REVIEW, drop=("Recommended IND", "Positive Feedback Count", *ROW)),
             folds=3,
             models=("linear", "svm", "tree", "forest", "boosting"),
-            cpu_hours=0.25,
+            cpu_hours=0.1,
         ),
     ),
     "q9": Task(
@@ -75,6 +76,7 @@ TASKS = {
             Columns("category", texts=("text",)),
             models=("linear", "svm", "profile", "voting", "stacking"),
             encoders=("sentence",),
+            cpu_hours=0.15,
         ),
         test="banking77/test.parquet",
     ),
