@@ -61,7 +61,9 @@ def test_a_table_a_page_and_lists(bench, folder):
     }  # fmt: skip
     assert len(told["models"]["rules"]["trials"]) == 3
     page = (folder / "out.html").read_text()
-    assert told["sentence"] in page and "Settings" in page
+    assert told["sentence"] in page and "--models popular,rules,als" in page
+    for title in ("The next set", "Quality and cost", "What was tried", "Settings"):
+        assert title in page
     top = pl.read_parquet(folder / "top.parquet")
     assert top.columns == ["user_id", "rank", "item_id", "score", "model"]
     assert top["rank"].min() == 1 and top.filter(model="rules")["user_id"].n_unique() == 40

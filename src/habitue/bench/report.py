@@ -61,18 +61,25 @@ def document(
     }
 
 
-def write(document: dict[str, Any], out: Path) -> None:
-    """Write the JSON to `out` and the page beside it, .html; an older file is replaced whole or not at all."""
+def write(document: dict[str, Any], out: Path, *, command: str) -> None:
+    """Write the JSON to `out` and the page beside it, .html; an older file is replaced whole or not at all.
+
+    `command`: what was typed, for the page's last line.
+    """
     part = out.with_suffix(out.suffix + ".part")
     part.write_text(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(out)
-    sheet.write(page(document), out.with_suffix(".html"))
+    sheet.write(page(document, command), out.with_suffix(".html"))
 
 
-def page(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the page: who won, the table, the bars, what was chosen."""
-    slices = dict.fromkeys(row["slice"] for row in document["rows"])
+def page(document: dict[str, Any], command: str) -> dict[str, Any]:
+    """Return the page: who won, the tables, quality against cost, what was tried and chosen."""
+    slices = list(dict.fromkeys(row["slice"] for row in document["rows"]))
     sections = [_section(document, name) for name in slices]
+    if len(document["models"]) > 1 and slices:
+        sections.append(_costs(document, slices[0]))
+    if any(len(told["trials"]) > 1 for told in document["models"].values()):
+        sections.append(_trials(document))
     about = document["data"]
     settings = [
         [name, setting, str(value)]
@@ -86,7 +93,7 @@ def page(document: dict[str, Any]) -> dict[str, Any]:
             "text": [
                 f"{about['events']:,} events of {about['users']:,} users and {about['items']:,} items; "
                 f"{about['ties']:.1%} share user and moment with another, {about['repeats']:.1%} are repeats.",
-                *(f"{note}." for note in document["notes"]),
+                *(f"{note[0].upper()}{note[1:]}." for note in document["notes"]),
                 *(f"{count:,} rows left out: {why}." for why, count in about["left_out"].items()),
                 *(f"{name}: {note}." for name, told in document["models"].items() for note in told["notes"]),
                 *(f"{name} has no row: {why}" for name, why in document["failed"].items()),
@@ -108,7 +115,7 @@ def page(document: dict[str, Any]) -> dict[str, Any]:
         "made": {
             "version": __version__,
             "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "command": "habitue bench ranking",
+            "command": command,
         },
     }
 
@@ -148,6 +155,39 @@ def _section(document: dict[str, Any], slice_: str) -> dict[str, Any]:
                     [r["model"], *(short(cell.get((r["model"], n))) for n in names), f"{r['cpu_s']:,.1f}"] for r in main
                 ],
             },
+        ],
+    }
+
+
+def _costs(document: dict[str, Any], slice_: str) -> dict[str, Any]:
+    rows = [r for r in document["rows"] if r["slice"] == slice_ and r["metric"] == "ndcg@10"]
+    points = [{"name": r["model"], "points": [[max(r["cpu_s"], 0.01), r["mean"], r["model"]]]} for r in rows]
+    return {
+        "title": "Quality and cost",
+        "text": ["CPU-seconds of fit and scores, one core; up and to the left is better."],
+        "parts": [
+            {"kind": "scatter", "title": "NDCG@10 for its CPU-seconds", "x": "CPU-seconds", "y": "NDCG@10",
+             "groups": points, "log": ["x"]}
+        ],
+    }  # fmt: skip
+
+
+def _trials(document: dict[str, Any]) -> dict[str, Any]:
+    series = [
+        {"name": name, "points": [[i, t["validation"]] for i, t in enumerate(told["trials"]) if t["validation"]]}
+        for name, told in document["models"].items()
+    ]
+    return {
+        "title": "What was tried",
+        "text": ["Every point is one try of a model's settings, judged on validation; the best went to the test."],
+        "parts": [
+            {
+                "kind": "lines",
+                "title": "NDCG@10 on validation",
+                "x": "trial",
+                "y": "NDCG@10",
+                "series": [one for one in series if one["points"]],
+            }
         ],
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,7 +120,7 @@ def ranking(
     if top is not None:
         write_table(result.lists, top)
     if out is not None:
-        report.write(document, out)
+        report.write(document, out, command=shlex.join(["habitue", *sys.argv[1:]]))
     if json:
         print_json(document)
     else:
