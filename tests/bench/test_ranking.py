@@ -227,6 +227,15 @@ def test_a_model_that_fails_is_named_and_the_others_go_on(monkeypatch):
         bench(walks(), models=("ease",))
 
 
+def test_a_model_too_large_for_the_machine_is_named(monkeypatch):
+    def huge(past, config, *, runtime):
+        np.empty((2**45,))
+
+    monkeypatch.setattr(ease, "fit", huge)
+    result = bench(walks(), models=("ease", "popular"))
+    assert "12 items do not fit into this machine's memory" in result.failed["ease"]
+
+
 def test_scores_that_are_no_numbers_have_no_row(monkeypatch):
     monkeypatch.setattr(
         popular, "score", lambda state, past: np.full((len(past.known), len(past.items)), np.nan, np.float32)

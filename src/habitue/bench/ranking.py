@@ -110,10 +110,15 @@ def run(data: Sequences, task: Task, options: Options, *, dataset: str, runtime:
     for name, module in progress.track(modules.items(), "Models", total=len(modules)):
         try:
             cells.append(_cell(name, module, data, task, options, runtime))
-        except (ModelError, HabitueError) as error:
-            if isinstance(error, UsageError):
-                raise
+        except UsageError:
+            raise
+        except HabitueError as error:
             failed[name] = str(error)
+        except MemoryError:
+            failed[name] = (
+                f"model.{name}: {len(data.items):,} items do not fit into this machine's memory as this model needs "
+                "them. Its row is missing. Leave it out with --models, or use a machine with more."
+            )
     if not cells:
         raise ModelError(
             "bench ranking",
