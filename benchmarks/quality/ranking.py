@@ -30,8 +30,8 @@ TABLES = {
     "beauty-refit": [*BEAUTY, *BUDGET, "--refit", "--models", "popular,neighbours,rules,ease,slist,als"],
     "beauty-ids": [BEAUTY[0], *BUDGET, "--models", "popular,neighbours,rules,ease,slist,als"],
     "sports": [*SPORTS, *BUDGET, "--models", "popular,neighbours,rules,ease,slist,als"],
-    "ml-1m": [*ML_1M, "--cpu-hours", "0.1"],
-    "ml-100k": [*ML_100K, "--cpu-hours", "0.1"],
+    "ml-1m": [*ML_1M, *BUDGET, "--models", "popular,neighbours,rules,ease,slist,als"],
+    "ml-100k": [*ML_100K, "--cpu-hours", "0.05"],
     "known-beauty": [BEAUTY[0], "--refit", "--models", "neighbours,ease", "--settings", "known-beauty.toml"],
     "known-ml-1m": [*ML_1M, "--refit", "--models", "neighbours,ease", "--settings", "known-ml-1m.toml"],
 }
