@@ -27,6 +27,7 @@ ML_100K = ["ml100k/interactions.parquet", "--items", "ml100k/items_multimodal.pa
 BUDGET = ["--cpu-hours", "0.25"]
 TABLES = {
     "beauty": [*BEAUTY, *BUDGET],
+    "beauty-closed": [*BEAUTY, *BUDGET, "--models", "popular,neighbours,rules,ease,slist,als"],
     "beauty-refit": [*BEAUTY, *BUDGET, "--refit", "--models", "popular,neighbours,rules,ease,slist,als"],
     "beauty-ids": [BEAUTY[0], *BUDGET, "--models", "popular,neighbours,rules,ease,slist,als"],
     "sports": [*SPORTS, *BUDGET, "--models", "popular,neighbours,rules,ease,slist,als"],
