@@ -144,6 +144,10 @@ def test_a_seal_written_over_is_refused(sealed, shop):
 def test_the_outcome_is_counted_as_by_hand(sealed, shop):
     outcome = pipeline.judge(sealed.forecast, shop, plan=PLAN, dataset="toy", runtime=machine.detect(seed=0))
     check(outcome.metrics, METRICS, at="test")
+    reads = dict(outcome.metrics.select("model", "modalities").unique("model").iter_rows())
+    words = ["events", "text"]
+    told = [reads[name] for name in ("popularity", "popular", "neighbours", "clv", "ease", "behaviour", "blend")]
+    assert told == [["events"]] * 4 + [words] * 3
     after = shop.events.filter(pl.col("at") >= CUT, pl.col("at") < CUT + dt.timedelta(days=60))
     keys = sealed.forecast.past.histories.user_keys.tolist()
     money = dict(after.group_by("user_key").agg(pl.col("value").sum()).iter_rows())

@@ -11,8 +11,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
-import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,32 +25,19 @@ import scipy.sparse as sp
 from habitue import evaluate, prepare, quality
 from habitue.core import plugins
 from habitue.core.progress import steps
-from habitue.core.runtime import Runtime
+from habitue.core.runtime import Runtime, peak_mb
 from habitue.core.schemas import EVENTS, ITEMS, REFUSED, USERS, Events, Items, Labels, Metrics, Refused, Users
 from habitue.core.workspace import Workspace
 from habitue.encode import text
 from habitue.evaluate.measured import Measured
 from habitue.model import blend, popular
-from habitue.model.past import Floats, Past, histories, next_sets
+from habitue.model.past import Floats, Past, histories, next_sets, reads
 from habitue.plan import Plan
 from habitue.prepare import leakage
 from habitue.protect import identities
 
 TRAIN_EVERY_DAYS = 14  # a moment of training for churn and value each fortnight; closer ones repeat each other
 TRAIN_HISTORY_DAYS = 60  # a shop known for a shorter time has no past to learn from
-MODALITIES = {
-    "popularity": ["events"],
-    "popular": ["events"],
-    "neighbours": ["events"],
-    "rules": ["events"],
-    "ease": ["events", "text"],
-    "slist": ["events"],
-    "als": ["events"],
-    "clv": ["events"],
-    "trees": ["events"],
-    "behaviour": ["events", "text"],
-    "blend": ["events", "text"],
-}
 
 
 @dataclass(frozen=True)
@@ -181,10 +166,10 @@ def judge(forecast: Forecast, later: Tables, *, plan: Plan, dataset: str, runtim
         evaluate.table(
             measured,
             dataset=dataset,
-            modalities=MODALITIES[name],
+            modalities=_modalities(name, plan),
             fusion="decision" if name == "blend" else None,
             cpu_s=forecast.cpu_s[name],
-            peak_mb=_peak_mb(),
+            peak_mb=peak_mb(),
             seed=runtime.seed,
         )
         for name, measured in by_model.items()
@@ -210,6 +195,12 @@ def data_version(tables: Tables, plan: Plan, as_of: dt.datetime) -> str:
     return digest.hexdigest()
 
 
+def _modalities(name: str, plan: Plan) -> list[str]:
+    """Return what a model of the plan reads."""
+    own = {"blend": plan.blend, "popularity": plan.blend.popular}.get(name) or getattr(plan.blend, name, None)
+    return reads(own or model_named(name).Config())
+
+
 def _training_moments(seen: Events, as_of: dt.datetime, horizon_days: int) -> list[dt.datetime]:
     """Return the moments, latest first, whose horizon closes by `as_of`; none when the shop is too young."""
     first = seen["at"].min()
@@ -232,9 +223,3 @@ def _cpu(spent: dict[str, float], name: str) -> Iterator[None]:
     start = time.process_time()
     yield
     spent[name] = round(spent.get(name, 0.0) + time.process_time() - start, 2)
-
-
-def _peak_mb() -> float:
-    """Return the process's peak memory so far; Linux counts kilobytes, macOS bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)

@@ -1,3 +1,8 @@
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
 import threadpoolctl
 import torch
 
@@ -26,3 +31,24 @@ def test_the_seed_decides_what_torch_draws():
 
 def test_a_device_asked_for_is_taken():
     assert runtime.detect(device="cpu").device == "cpu"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the peak anew")
+def test_the_peak_is_that_since_it_was_forgotten():
+    large = np.ones(2**25)  # 256 MB
+    before = runtime.peak_mb()
+    assert before > large.nbytes / 2**20
+    del large
+    runtime.forget_peak()
+    assert runtime.peak_mb() < before - 200
+    again = np.ones(2**25)
+    assert runtime.peak_mb() > again.nbytes / 2**20
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 2**10), ("darwin", 2**20)])
+def test_without_a_status_the_peak_is_what_the_system_counts(monkeypatch, tmp_path, platform, unit):
+    monkeypatch.setattr(runtime, "Path", lambda name: tmp_path / "nothing" / name.lstrip("/"))
+    monkeypatch.setattr(runtime, "sys", SimpleNamespace(platform=platform))
+    monkeypatch.setattr(runtime.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=300 * unit))
+    runtime.forget_peak()  # no such file: nothing happens
+    assert runtime.peak_mb() == 300.0

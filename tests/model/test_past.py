@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 
 from habitue.core.errors import SchemaError
 from habitue.core.schemas import FEATURES, LABELS, PURCHASE, REFUND, TIMELINE
-from habitue.model.past import Histories, check_past, columns, freshness, histories, next_sets, places, purchases
+from habitue.model import behaviour, blend, ease, neighbours, popular
+from habitue.model.past import (
+    Histories,
+    bought,
+    check_past,
+    columns,
+    freshness,
+    histories,
+    next_sets,
+    places,
+    purchases,
+    reads,
+)
 
 DAY = 1 / 86_400  # a second, in days
 
@@ -145,6 +157,22 @@ def test_next_sets_of_many_users(make_timeline, as_of):
     for user in range(12):
         first = max((d for u, d, _ in made if u == user and 5 < d <= 30), default=None)
         assert found[user].nonzero()[0].tolist() == ([] if first is None else [first % 5])
+
+
+def test_what_was_bought_stays_so_after_a_refund_and_a_view_is_no_purchase(history):
+    found = bought(history, 6)
+    assert found.dtype == np.float32 and found.shape == (3, 6)
+    assert found.toarray().tolist() == [[1, 0, 0, 0, 0, 0], [0] * 6, [1, 1, 0, 1, 0, 0]]  # B twice is one
+
+
+def test_what_a_model_reads_is_told_by_its_settings():
+    assert reads(popular.Config()) == reads(neighbours.Config()) == ["events"]
+    assert (
+        reads(neighbours.Config(words=0.3)) == reads(ease.Config()) == reads(behaviour.Config()) == ["events", "text"]
+    )
+    assert reads(ease.Config(words=0.0)) == reads(behaviour.Config(content=0)) == ["events"]
+    assert reads(blend.Config()) == reads(blend.Config(views=("popular", "ease"))) == ["events", "text"]
+    assert reads(blend.Config(views=("popular", "my_shop.regulars"))) == ["events"]
 
 
 def test_take_keeps_who_is_known(make_past):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,7 @@ from habitue.collect import bundled
 from habitue.core.errors import HabitueError, MissingExtraError, ModelError
 from habitue.core.extras import need
 from habitue.core.progress import stage
-from habitue.core.runtime import Runtime
+from habitue.core.runtime import Runtime, peak_mb
 from habitue.core.schemas import EVENTS, METRICS, Metrics
 from habitue.encode import onnx, sentence, weights
 from habitue.evaluate import topk
@@ -158,7 +157,7 @@ def closed_forms(options: Options, runtime: Runtime, refused: dict[str, str]) ->
     ):
         cpu, _ = _repeated(fit, options.repeats)
         ratio = float(np.median(cpu)) / least
-        told.append(Timed("P2", name, "CPU-seconds", cpu, float(np.median(cpu)), _peak_mb(), words, ratio))
+        told.append(Timed("P2", name, "CPU-seconds", cpu, float(np.median(cpu)), peak_mb(), words, ratio))
     return told
 
 
@@ -236,7 +235,7 @@ def features(options: Options, runtime: Runtime, refused: dict[str, str]) -> lis
         )
 
     wall, cpu, found = _walls(ours, options.repeats)
-    told = [Timed("P6", f"habitue, {options.rows:,} events", "seconds", wall, float(np.median(cpu)), _peak_mb())]
+    told = [Timed("P6", f"habitue, {options.rows:,} events", "seconds", wall, float(np.median(cpu)), peak_mb())]
     try:
         duckdb = need("duckdb", extra="speed", purpose="bench.speed, the peer of P6")
     except MissingExtraError as error:
@@ -252,7 +251,7 @@ def features(options: Options, runtime: Runtime, refused: dict[str, str]) -> lis
     _agree(found, rival)
     ratio = float(np.median(wall) / np.median(theirs))
     bound = f"DuckDB with {runtime.threads} thread(s) takes {np.median(theirs):.2f} s for the same table"
-    peer = Timed("P6", "duckdb", "seconds", theirs, float(np.median(spent)), _peak_mb())
+    peer = Timed("P6", "duckdb", "seconds", theirs, float(np.median(spent)), peak_mb())
     return [Timed("P6", told[0].name, "seconds", wall, told[0].cpu_s, told[0].peak_mb, bound, ratio), peer]
 
 
@@ -301,11 +300,11 @@ def encoders(options: Options, runtime: Runtime, refused: dict[str, str]) -> lis
             rate,
             _rates(len(texts), cpu),
             float(np.median(cpu)),
-            _peak_mb(),
+            peak_mb(),
             bound,
             ratio,
         ),
-        Timed("P7", "the encoder alone", rate, _rates(len(texts), bare), float(np.median(bare)), _peak_mb()),
+        Timed("P7", "the encoder alone", rate, _rates(len(texts), bare), float(np.median(bare)), peak_mb()),
     ]
 
 
@@ -438,9 +437,7 @@ def _rate() -> float:
 
 
 def _per_second(name: str, users: int, cpu: Sequence[float], bound: str = "", ratio: float | None = None) -> Timed:
-    return Timed(
-        "P3", name, "users per CPU-second", _rates(users, cpu), float(np.median(cpu)), _peak_mb(), bound, ratio
-    )
+    return Timed("P3", name, "users per CPU-second", _rates(users, cpu), float(np.median(cpu)), peak_mb(), bound, ratio)
 
 
 def _rates(things: int, seconds: Sequence[float]) -> tuple[float, ...]:
@@ -486,10 +483,6 @@ def _process(command: Sequence[str]) -> tuple[float, float, float]:
             remedy="Run it by hand and see what it says",
         )
     return wall, cpu, _megabytes(peak)
-
-
-def _peak_mb() -> float:
-    return _megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def _megabytes(peak: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,3 +57,22 @@ def models_folder() -> Path:
 def child_environment(**changes: str) -> dict[str, str]:
     """Return the environment of this process with `changes`, for a program it starts."""
     return os.environ | changes
+
+
+def peak_mb() -> float:
+    """Return the largest resident memory of this process, MB: since `forget_peak` where the kernel tells, else ever."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    for line in lines:
+        if line.startswith("VmHWM"):
+            return round(int(line.split()[1]) / 2**10, 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)  # macOS counts bytes, Linux kilobytes
+
+
+def forget_peak() -> None:
+    """Let the kernel count the peak anew, where it can (Linux); elsewhere the peak stays that of the process so far."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from habitue.core import metrics
 from habitue.core.errors import ModelError
 from habitue.evaluate.measured import Measured, per_user
-from habitue.model.past import PURCHASE, Floats, Past
+from habitue.model.past import Floats, Past, bought
 
 PROTOCOL = "BASKET"
 USERS = 512  # rows of scores looked at together
@@ -46,12 +46,9 @@ def basket(
         bad = ~np.isfinite(scores[start : start + USERS])
         if bad.any():
             raise _refused(model, f"{int(bad.sum()):,} scores are NaN or infinite", "Mend the model's score function")
-    order, bought = _binary(target, items), _bought(past)
-    again = order.multiply(bought).tocsr()
-    slices = {"all": (order, None), "repeat": (again, None), "first_time": (_binary(order - again, items), bought)}
     measured = [
         one
-        for name, (relevant, masked) in slices.items()
+        for name, (relevant, masked) in slices(target, bought(past.histories, items)).items()
         for one in _slice(scores, past, relevant, masked, model=model, name=name, cutoffs=cutoffs)
     ]
     if not measured:
@@ -59,6 +56,26 @@ def basket(
             model, "no known customer ordered a known product after the cut", "Take an earlier cut, or wait for orders"
         )
     return measured
+
+
+def slices(target: sp.csr_matrix, had: sp.csr_matrix) -> dict[str, tuple[sp.csr_matrix, sp.csr_matrix | None]]:
+    """Return slice -> (relevant, masked) [B, I] of the next order `target` of users who had `had` [B, I], 0/1."""
+    order = _binary(target, had.shape[1])
+    again = order.multiply(had).tocsr()
+    return {"all": (order, None), "repeat": (again, None), "first_time": (_binary(order - again, had.shape[1]), had)}
+
+
+def values(
+    scores: Floats, relevant: sp.csr_matrix, masked: sp.csr_matrix | None, *, cutoffs: Sequence[int]
+) -> dict[str, metrics.Floats]:
+    """Return metric -> its value of each user [B]: ndcg@k, hit@k and recall@k per cutoff, and mrr."""
+    at = metrics.places(scores, relevant, masked=masked)
+    found: dict[str, metrics.Floats] = {}
+    for k in cutoffs:
+        found[f"ndcg@{k}"] = metrics.ndcg_at(at, k)
+        found[f"hit@{k}"] = metrics.hit_at(at, k)
+        found[f"recall@{k}"] = metrics.recall_at(at, k)
+    return found | {"mrr": metrics.reciprocal_rank(at)}
 
 
 def _slice(
@@ -75,24 +92,11 @@ def _slice(
     parts: dict[str, list[metrics.Floats]] = {}
     for start in range(0, rows.size, USERS):
         some = rows[start : start + USERS]
-        at = metrics.places(scores[some], relevant[some], masked=None if masked is None else masked[some])
-        for k in cutoffs:
-            parts.setdefault(f"ndcg@{k}", []).append(metrics.ndcg_at(at, k))
-            parts.setdefault(f"hit@{k}", []).append(metrics.hit_at(at, k))
-            parts.setdefault(f"recall@{k}", []).append(metrics.recall_at(at, k))
-        parts.setdefault("mrr", []).append(metrics.reciprocal_rank(at))
+        told = values(scores[some], relevant[some], None if masked is None else masked[some], cutoffs=cutoffs)
+        for metric, part in told.items():
+            parts.setdefault(metric, []).append(part)
     keys = past.histories.user_keys[rows]
     return [per_user(PROTOCOL, model, name, metric, keys, np.concatenate(part)) for metric, part in parts.items()]
-
-
-def _bought(past: Past) -> sp.csr_matrix:
-    """Return [B, I] 1 where the user bought the item before `as_of`; refunds do not undo a purchase."""
-    bought = past.histories.of_kind(PURCHASE)
-    rows = bought.set_user[bought.row_set]
-    shape = (len(bought.user_keys), len(past.items))
-    return _binary(
-        sp.csr_matrix((np.ones(rows.size, dtype=np.float32), (rows, bought.row_item)), shape=shape), shape[1]
-    )
 
 
 def _binary(matrix: sp.csr_matrix, items: int) -> sp.csr_matrix:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -205,6 +206,27 @@ def next_sets(every: Histories, *, after: float, until: float, kind: str = PURCH
     width = int(every.row_item.max()) + 1 if len(every.row_item) else 0
     ones = np.ones(len(rows), dtype=np.float32)
     return sp.csr_matrix((ones, (rows, wanted.row_item)), shape=(len(every.user_keys), width))
+
+
+def bought(every: Histories, items: int) -> sp.csr_matrix:
+    """Return [B, items] 1 where the user bought the item, float32; refunds do not undo a purchase."""
+    kept = every.of_kind(PURCHASE)
+    place = (kept.set_user[kept.row_set], kept.row_item)
+    matrix = sp.csr_matrix((np.ones(len(kept.row_item), dtype=np.float32), place), (len(kept.user_keys), items))
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
+
+
+def reads(config: Any) -> list[str]:
+    """Return the modalities a model with these settings reads: words where a setting gives them weight or room.
+
+    Of a model of several views those count that are among them.
+    """
+    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    inner = [fields[name] for name in fields.get("views", fields) if dataclasses.is_dataclass(fields.get(name))]
+    words = fields.get("words") or fields.get("content") or any("text" in reads(one) for one in inner)
+    return ["events", "text"] if words else ["events"]
 
 
 def places(items: tuple[str, ...], wanted: tuple[str, ...]) -> Ints:

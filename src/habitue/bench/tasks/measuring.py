@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +19,7 @@ from habitue.core import metrics, plugins
 from habitue.core.errors import UsageError
 from habitue.core.metrics import Floats, Ints
 from habitue.core.progress import steps
-from habitue.core.runtime import Runtime
+from habitue.core.runtime import Runtime, forget_peak, peak_mb
 from habitue.model.tabular import Clock, Table, Target
 
 EVERY = ("constant", "linear", "svm", "tree", "forest", "boosting", "profile", "bagging", "voting", "stacking")
@@ -91,7 +88,7 @@ def every(
             parts = []
             clock = Clock.after(None if cpu_hours is None or name in ALWAYS else cpu_hours * 3600)
             began, stopped, first = time.process_time(), "", None
-            _forget_peak()
+            forget_peak()
             for seed, folds in enumerate(splits):
                 for k, fold in enumerate(folds):
                     if not stopped:
@@ -106,7 +103,7 @@ def every(
                     done += 1
                     advance(done, total)
             spent = time.process_time() - began
-            found.append(_gathered(name, parts, spent, _peak_mb(), stopped, first))
+            found.append(_gathered(name, parts, spent, peak_mb(), stopped, first))
     return found
 
 
@@ -213,20 +210,3 @@ def _main(target: Target, said: Floats) -> float:
 
 def _mixed(table: Table, column: str, rng: np.random.Generator) -> Table:
     return table.shuffled(column, rng.permutation(table.height))
-
-
-def _forget_peak() -> None:
-    """Let the kernel count the peak anew, where it can (Linux); elsewhere the peak is that of the process so far."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def _peak_mb() -> float:
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return round(int(line.split()[1]) / 1024, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)
