@@ -31,12 +31,22 @@ def histories(data, past) -> dict[str, str]:
     return words
 
 
-def target(data, matrix) -> dict[str, str]:
+def letters(data, matrix) -> dict[str, str]:
+    assert matrix.shape == (len(data.users), len(data.items))
     return {
         user: "".join(sorted(data.items[i] for i in matrix[b].indices))
         for b, user in enumerate(data.users)
         if matrix[b].nnz
     }
+
+
+def target(data, question, name="all") -> dict[str, str]:
+    return letters(data, question.slices[name][0])
+
+
+def masked(data, question, name="all") -> dict[str, str] | None:
+    hidden = question.slices[name][1]
+    return None if hidden is None else letters(data, hidden)
 
 
 def test_leave_one_out():
@@ -46,11 +56,27 @@ def test_leave_one_out():
     assert histories(data, task.validation.fit) == {"u": "ab", "v": "d", "w": ""}
     assert histories(data, task.test.fit) == {"u": "ab", "v": "d", "w": ""}
     assert histories(data, task.test.ask) == {"u": "abc", "v": "dc", "w": "a"}
-    assert target(data, task.validation.slices["all"]) == {"u": "c", "v": "c"}
-    assert target(data, task.test.slices["all"]) == {"u": "d", "v": "b"}
+    assert target(data, task.validation) == {"u": "c", "v": "c"}
+    assert target(data, task.test) == {"u": "d", "v": "b"}
     assert task.notes == ("1 users with fewer than 3 events are learnt from and not asked",)
     ages = task.test.ask.day - task.test.ask.histories.set_at
     assert ages.tolist() == [3, 2, 1, 2, 1, 1]
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+@pytest.mark.parametrize("protocol", ["leave-one-out", "time", "next"])
+def test_what_a_user_has_is_no_candidate_unless_repeats_are(protocol, repeats):
+    data = dated(("u", 0, "a"), ("u", 10, "b"), ("u", 20, "b"), ("u", 40, "a"), ("v", 1, "a"), ("v", 41, "c"))
+    settings = protocols.Settings(cut=DAY + dt.timedelta(days=30), repeats=repeats)
+    task = protocols.PROTOCOLS[protocol](data, settings)
+    assert task.repeats == repeats
+    question = task.validation if protocol == "next" else task.test
+    last = {"u": "a", "v": "c"} if protocol != "leave-one-out" else {"u": "a"}
+    if repeats:
+        assert target(data, question) == last and masked(data, question) is None
+    else:
+        assert target(data, question) == {user: item for user, item in last.items() if user == "v"}
+        assert masked(data, question) == {"u": "ab", "v": "a"}
 
 
 def test_leave_one_out_fitted_with_the_validation_event():
@@ -65,7 +91,7 @@ def test_leave_one_out_of_times_goes_by_order_and_refuses_ties():
     rows = [("u", day, "abcd"[day]) for day in range(4)] + [("v", 40 + day, "dcba"[day]) for day in range(4)]
     data = dated(*rows)
     task = protocols.leave_one_out(data, protocols.Settings())
-    assert target(data, task.test.slices["all"]) == {"u": "d", "v": "a"}
+    assert target(data, task.test) == {"u": "d", "v": "a"}
     tied = dated(*rows, ("w", 3, "ab"))
     with pytest.raises(SchemaError, match="20% of the rows share user and moment.*--protocol time"):
         protocols.leave_one_out(tied, protocols.Settings())
@@ -76,11 +102,12 @@ def test_time():
     cut = DAY + dt.timedelta(days=11)
     task = protocols.time(data, protocols.Settings(cut=cut))
     assert histories(data, task.test.fit) == {"u": "abc", "v": "e", "w": ""}
-    assert target(data, task.test.slices["all"]) == {"u": "d"}
-    assert target(data, task.test.slices["later"]) == {"u": "ade"}
+    assert target(data, task.test) == {"u": "d"}
+    assert target(data, task.test, "later") == {"u": "de"}  # a is no news to u
+    assert target(data, protocols.time(data, protocols.Settings(cut=cut, repeats=True)).test, "later") == {"u": "ade"}
     assert "1 users have no event before it and are not asked" in task.notes
     assert histories(data, task.validation.fit) == {"u": "ab", "v": "e", "w": ""}  # a user of one set keeps it
-    assert target(data, task.validation.slices["all"]) == {"u": "c"}
+    assert target(data, task.validation) == {"u": "c"}
     assert set(data.items) == set("abcde") == set(task.test.fit.items)  # d is not met before, and is a candidate
 
 
@@ -96,21 +123,71 @@ def test_basket():
     )
     task = protocols.basket(data, protocols.Settings(cut=DAY + dt.timedelta(days=20), horizon_days=10))
     assert histories(data, task.test.fit) == {"u": "ab", "v": "a", "w": ""}
-    assert target(data, task.test.slices["all"]) == {"u": "cd"}  # v came back too late, w is new
+    assert target(data, task.test) == {"u": "cd"}  # v came back too late, w is new
     assert task.notes[1] == "1 users have no event before it and are not asked"
     assert histories(data, task.validation.fit) == {"u": "a", "v": "a", "w": ""}
-    assert target(data, task.validation.slices["all"]) == {"u": "b"}
+    assert target(data, task.validation) == {"u": "b"}
     with pytest.raises(SchemaError, match="no event lies more than 30 days before"):
         protocols.basket(data, protocols.Settings(cut=DAY + dt.timedelta(days=20), horizon_days=30))
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_the_slices_of_a_basket_are_the_same_in_validation_and_test(repeats):
+    data = dated(("u", 0, "a"), ("u", 12, "ab"), ("u", 21, "acd"), ("v", 1, "d"), ("v", 13, "c"), ("v", 22, "c"))
+    settings = protocols.Settings(cut=DAY + dt.timedelta(days=20), horizon_days=10, repeats=repeats)
+    task = protocols.basket(data, settings)
+    for question, new, again, had in (
+        (task.validation, {"u": "b", "v": "c"}, {"u": "a"}, {"u": "a", "v": "d"}),
+        (task.test, {"u": "cd"}, {"u": "a", "v": "c"}, {"u": "ab", "v": "cd"}),
+    ):
+        assert list(question.slices) == ["all", "repeat", "first_time"]
+        assert target(data, question, "repeat") == again and masked(data, question, "repeat") is None
+        assert target(data, question, "first_time") == new and masked(data, question, "first_time") == had
+        assert masked(data, question) is None
+        assert question.asked.tolist() == [0, 1]
+    assert target(data, task.test) == {"u": "acd", "v": "c"}
+
+
+def test_a_fingerprint_changes_with_all_a_trial_rests_on():
+    rows = [("u", 0, "a"), ("u", 12, "b"), ("u", 25, "c"), ("v", 1, "b"), ("v", 14, "c"), ("v", 24, "a")]
+    items = pl.DataFrame({"item_id": list("abc"), "title": ["red mug", "blue mug", "red cup"]})
+    flat = [(u, i, DAY + dt.timedelta(days=d)) for u, d, i in rows]
+    frame = pl.DataFrame(flat, schema=["user_id", "item_id", "at"], orient="row")
+
+    def mark(protocol="leave-one-out", frame=frame, items=None, **settings):
+        return protocols.fingerprint(
+            protocols.PROTOCOLS[protocol](sequences.read(frame, items), protocols.Settings(**settings))
+        )
+
+    day = DAY + dt.timedelta(days=23)
+    swapped = frame.with_columns(pl.col("item_id").replace({"a": "b", "b": "a"}))
+    renamed = frame.with_columns(pl.col("item_id").replace({"c": "d"}))
+    marks = [
+        mark(),
+        mark(frame=swapped),
+        mark(frame=renamed),
+        mark(items=items),
+        mark(items=items.with_columns(title=pl.lit("red mug"))),
+        mark(repeats=True),
+        mark(refit=True),
+        mark("time"),
+        mark("basket", cut=day, horizon_days=12),
+        mark("basket", cut=day, horizon_days=13),
+        mark("basket", cut=day + dt.timedelta(hours=1), horizon_days=12),
+    ]
+    assert len(set(marks)) == len(marks)
+    assert mark() == marks[0] and mark(items=items) == marks[3]
+    assert all(len(one) == 12 for one in marks)
 
 
 @pytest.mark.parametrize("clock", [True, False])
 def test_next_fits_everything(clock):
     data = dated(("u", 0, "a"), ("u", 3, "b"), ("v", 1, "c")) if clock else lists(u="ab", v="c")
     task = protocols.next(data, protocols.Settings())
-    assert task.test is None
-    assert histories(data, task.final) == {"u": "ab", "v": "c"}
-    assert target(data, task.validation.slices["all"]) == {"u": "b"}
+    assert task.refit and not task.test.slices
+    assert histories(data, task.test.fit) == histories(data, task.test.ask) == {"u": "ab", "v": "c"}
+    assert task.test.asked.tolist() == [0, 1] and task.validation.asked.tolist() == [0]
+    assert target(data, task.validation) == {"u": "b"}
     assert histories(data, task.validation.fit)["u"] == "a"
 
 
@@ -135,9 +212,7 @@ def test_no_protocol_lets_a_model_see_what_it_is_asked_for():
     for name, protocol in protocols.PROTOCOLS.items():
         task = protocol(data, protocols.Settings(horizon_days=60))
         for question in (task.validation, task.test):
-            if question is None:
-                continue
-            seen = len(question.ask.histories.row_item) + question.slices["all"].nnz
-            assert seen <= whole, name
+            came = question.slices["all"][0].nnz if question.slices else 0
+            assert len(question.ask.histories.row_item) + came <= whole, name
             assert len(question.fit.histories.row_item) <= len(question.ask.histories.row_item)
             assert question.ask.histories.set_at.max() < question.ask.day

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import re
 import types
 
 import numpy as np
@@ -41,9 +42,9 @@ def dated(frame: pl.DataFrame) -> pl.DataFrame:
     return listed.with_columns(at=pl.lit(DAY) + pl.duration(days=7 * step + pl.col("index") % 30)).drop("index")
 
 
-def bench(frame: pl.DataFrame, protocol: str = "leave-one-out", settings=None, **options) -> ranking.Result:
+def bench(frame: pl.DataFrame, protocol: str = "leave-one-out", repeats=False, **options) -> ranking.Result:
     data = sequences.read(frame)
-    task = protocols.PROTOCOLS[protocol](data, settings or protocols.Settings(horizon_days=14))
+    task = protocols.PROTOCOLS[protocol](data, protocols.Settings(horizon_days=14, repeats=repeats))
     return ranking.run(data, task, ranking.Options(**options), dataset="walks", runtime=Runtime())
 
 
@@ -116,7 +117,7 @@ def test_settings_are_chosen_on_validation_and_every_model_gets_the_same_trials(
     for one in result.cells:
         assert len(one.trials) == 6, one.model
         best = max(one.trials, key=lambda t: t.validation)
-        assert best.settings == ranking.as_dict(one.config)
+        assert best.settings == dataclasses.asdict(one.config)
         assert len({repr(t.settings) for t in one.trials}) == 6
         assert one.tuning_cpu_s >= 0
     # The same again goes on from the study: nothing new is drawn, the choice is the same.
@@ -125,6 +126,18 @@ def test_settings_are_chosen_on_validation_and_every_model_gets_the_same_trials(
         assert one.config == other.config
         assert [t.settings for t in one.trials] == [t.settings for t in other.trials]
     assert again.metrics["mean"].to_list() == result.metrics["mean"].to_list()
+
+
+def test_a_study_is_gone_on_from_only_with_the_same_file_and_protocol(tmp_path):
+    def validations(frame, study, **more):
+        (one,) = bench(frame, models=("ease",), trials=4, study=study, **more).cells
+        return [trial.validation for trial in one.trials]
+
+    store = tmp_path / "study.sqlite"
+    cases = [(walks(), {}), (walks(seed=1), {}), (walks(seed=1, again=True), {"repeats": True})]
+    alone = [validations(frame, None, **more) for frame, more in cases]
+    assert [validations(frame, store, **more) for frame, more in cases] == alone
+    assert len({tuple(one) for one in alone}) == 3
 
 
 def test_given_settings_are_not_tuned_and_a_wrong_name_is_told():
@@ -179,6 +192,61 @@ def with_model(monkeypatch):
         monkeypatch.setattr(ranking, "_module", lambda name: model)
 
     return put
+
+
+@pytest.mark.parametrize("protocol", ["time", "basket"])
+def test_everybody_asked_is_scored_once_and_only_fit_and_score_are_counted(with_model, monkeypatch, protocol):
+    clock, asked = [0.0], []
+    model = slow_model(10.0, clock)
+
+    def score(state, past):
+        clock[0] += 1.0
+        asked.extend(past.histories.user_keys.tolist())
+        return np.zeros((len(past.known), len(past.items)), dtype=np.float32)
+
+    listed = ranking._listed
+
+    def slowly(*arguments):
+        clock[0] += 100.0
+        return listed(*arguments)
+
+    model.score = score
+    monkeypatch.setattr(ranking, "_listed", slowly)
+    monkeypatch.setattr(ranking, "USERS_A_CALL", 20)
+    with_model(model, clock)
+    result = bench(dated(walks(again=True)), protocol, repeats=True, models=("slow",))
+    assert len(result.metrics["slice"].unique()) > 1
+    assert len(asked) == len(set(asked)) == result.lists["user_id"].n_unique() > 20
+    assert result.cells[0].cpu_s == 10 + -(-len(asked) // 20)
+
+
+def test_each_row_holds_the_memory_of_its_own_model(with_model, monkeypatch):
+    told, forgotten = iter([300.0, 40.0]), []
+    monkeypatch.setattr(ranking, "forget_peak", lambda: forgotten.append(1))
+    monkeypatch.setattr(ranking, "peak_mb", lambda: next(told))
+    result = bench(walks(), models=("ease", "popular"))
+    assert (cell(result, "ease")["peak_mb"], cell(result, "popular")["peak_mb"]) == (300.0, 40.0)
+    assert len(forgotten) == 2
+
+
+def test_the_modalities_are_those_of_the_file_and_the_settings():
+    items = pl.DataFrame({"item_id": list(LETTERS), "title": [f"thing {c * 3}" for c in LETTERS]})
+    without, with_words = sequences.read(walks()), sequences.read(walks(), items)
+
+    def modalities(data, **settings):
+        task = protocols.leave_one_out(data, protocols.Settings())
+        options = ranking.Options(models=("ease", "rules"), settings=settings)
+        rows = ranking.run(data, task, options, dataset="walks", runtime=Runtime()).metrics
+        return {r["model"]: r["modalities"] for r in rows.iter_rows(named=True)}
+
+    assert modalities(with_words) == {"ease": ["events", "text"], "rules": ["events"]}
+    assert modalities(with_words, ease={"words": 0.0})["ease"] == ["events"]
+    assert modalities(without)["ease"] == ["events"]
+
+
+def test_the_others_are_compared_with_the_count_or_else_with_the_first():
+    assert set(bench(walks(), models=("rules", "popular", "ease")).paired["against"]) == {"popular"}
+    assert set(bench(walks(), models=("rules", "ease")).paired["against"]) == {"rules"}
 
 
 @pytest.mark.parametrize(("hours", "trials"), [(10 / 3600, 1), (45 / 3600, 3), (None, 8)])
@@ -244,6 +312,14 @@ def test_scores_that_are_no_numbers_have_no_row(monkeypatch):
     assert "scores are NaN or infinite" in result.failed["popular"]
 
 
+@pytest.mark.parametrize("protocol", ["leave-one-out", "next"])
+def test_scores_of_another_shape_have_no_row(monkeypatch, protocol):
+    monkeypatch.setattr(popular, "score", lambda state, past: np.zeros((len(past.known), 3), np.float32))
+    result = bench(walks(), protocol, models=("popular", "rules"))
+    found = r"model 'popular': 60 users and 12 items have scores of the shape \(60, 3\)"
+    assert re.search(found, result.failed["popular"])
+
+
 @pytest.mark.parametrize(
     ("name", "message"), [("eese", "Did you mean 'ease'"), ("clv", "'clv' foretells churn and value, it does not rank")]
 )
@@ -252,10 +328,41 @@ def test_a_model_that_cannot_be_asked(name, message):
         bench(walks(), models=(name,))
 
 
-def test_nobody_to_choose_settings_on():
+def test_a_test_of_nobody_is_refused_before_the_work():
     frame = pl.DataFrame({"user_id": ["u", "v"], "items": [["a", "b"], ["b", "a"]]})
-    with pytest.raises(ModelError, match="nobody has an event to choose settings on"):
+    found = "no user has a past and then an event to be asked for. Nothing could be measured.*at least three events"
+    with pytest.raises(ModelError, match=found):
         bench(frame, models=("popular",))
+
+
+def test_a_validation_of_nobody_is_refused_where_settings_are_chosen():
+    rows = [(u, i, DAY + dt.timedelta(days=d)) for u in "uv" for d, i in ((0, "a"), (30, "b"), (31, "a"))]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "at"], orient="row")
+    task = protocols.basket(sequences.read(frame), protocols.Settings(cut=DAY + dt.timedelta(days=25), horizon_days=10))
+
+    def measure(trials):
+        options = ranking.Options(models=("popular",), trials=trials)
+        return ranking.run(sequences.read(frame), task, options, dataset="two", runtime=Runtime())
+
+    assert cell(measure(1), "popular")["n"] == 2
+    with pytest.raises(ModelError, match="event to be asked for. There would be nothing to choose settings by"):
+        measure(2)
+
+
+def test_a_basket_is_validated_as_it_is_tested(monkeypatch):
+    rows = [(u, i, DAY + dt.timedelta(days=7 * d)) for u in "uvw" for d, i in enumerate("abaca")]
+    data = sequences.read(pl.DataFrame(rows, schema=["user_id", "item_id", "at"], orient="row"))
+    task = protocols.basket(data, protocols.Settings(cut=DAY + dt.timedelta(days=20), horizon_days=10))
+
+    def firm(state, past):  # a, then b, then c
+        return np.tile(np.float32([3, 2, 1]), (len(past.known), 1))
+
+    monkeypatch.setattr(popular, "score", firm)
+    result = ranking.run(data, task, ranking.Options(models=("popular",), trials=2), dataset="w", runtime=Runtime())
+    # Validation asks for the third event, a again; the test for the fourth, c, behind what everybody has.
+    assert [trial.validation for trial in result.cells[0].trials] == [1.0, 1.0]
+    assert cell(result, "popular")["mean"] == pytest.approx(0.5)
+    assert cell(result, "popular", slice_="first_time")["mean"] == 1.0
 
 
 def test_all_items_equal_scores_are_worth_chance(monkeypatch):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -19,41 +20,51 @@ import scipy.sparse as sp
 
 from habitue.bench.sequences import NO_CLOCK, Sequences, steps
 from habitue.core.errors import SchemaError
-from habitue.model.past import PURCHASE, Histories, Past, next_sets
+from habitue.evaluate.ranking import slices
+from habitue.model.past import Ints, Past, bought, next_sets
 
 TIES = 0.05  # above this share an order of single events is invented
 TIME_SHARE = 0.9  # of the rows lie before the moment of `time`
 BASKET_SHARE = 0.75
 
+Slices = Mapping[str, tuple[sp.csr_matrix, sp.csr_matrix | None]]  # name -> relevant, no candidates [B, I] 0/1
+
 
 @dataclass(frozen=True)
 class Question:
-    """Fit on `fit`, ask `ask` about its users; `slices`: name -> what came [B, <= I] 0/1."""
+    """Fit on `fit`, ask `ask` about its users; no slices = lists for everybody, and nothing to measure."""
 
     fit: Past
     ask: Past
-    slices: Mapping[str, sp.csr_matrix]
+    slices: Slices
+
+    @property
+    def asked(self) -> Ints:
+        """Users to whom something came; without slices everybody."""
+        came = [np.diff(relevant.indptr) > 0 for relevant, _ in self.slices.values()]
+        return np.flatnonzero(np.any(came, axis=0)) if came else np.arange(len(self.ask.known))
 
 
 @dataclass(frozen=True)
 class Task:
-    """A protocol on a file. `test` None = nothing to measure: `final` is fitted and asked for lists."""
+    """A protocol on a file."""
 
     name: str
     validation: Question
-    test: Question | None
-    final: Past | None = None  # `next`: everything
-    refit: bool = False  # the model tested is fitted anew, else the one of the validation is
-    notes: tuple[str, ...] = field(default=())
+    test: Question
+    refit: bool  # the model tested is fitted anew; False = it is the one fitted for validation
+    repeats: bool  # what a user has may stand in the lists
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a protocol cuts; None = its default."""
+    """How a protocol cuts, and what may be recommended; None = its default."""
 
     cut: dt.datetime | None = None
     horizon_days: int = 92
     refit: bool = False  # leave-one-out: fit with the validation event before the test
+    repeats: bool = False  # what a user has is a candidate
 
 
 def leave_one_out(data: Sequences, settings: Settings) -> Task:
@@ -75,9 +86,10 @@ def leave_one_out(data: Sequences, settings: Settings) -> Task:
     left = int((~long_enough).sum())
     return Task(
         name="leave-one-out-refit" if settings.refit else "leave-one-out",
-        validation=Question(two, two, {"all": last_but_one}),
-        test=Question(one if settings.refit else two, one, {"all": last}),
+        validation=_question(two, two, settings, all=last_but_one),
+        test=_question(one if settings.refit else two, one, settings, all=last),
         refit=settings.refit,
+        repeats=settings.repeats,
         notes=(f"{left:,} users with fewer than 3 events are learnt from and not asked",) if left else (),
     )
 
@@ -87,27 +99,24 @@ def time(data: Sequences, settings: Settings) -> Task:
     whole = _clocked(data, "time").past(horizon_days=settings.horizon_days)
     cut = _cut(whole, settings.cut, TIME_SHARE)
     past = whole.rewind(cut)
-    target = next_sets(whole.histories, after=past.day, until=np.inf)
-    later = _rows(whole.histories.keep_sets(whole.histories.set_at >= past.day))
-    has_past = np.diff(past.histories.set_start) > 0
-    new = int((~has_past & (np.diff(target.indptr) > 0)).sum())
-    asked = {"all": _only(target, has_past), "later": _only(later, has_past)}
-    notes = [f"test from {cut:%Y-%m-%d %H:%M} UTC on"]
-    if new:
-        notes.append(f"{new:,} users have no event before it and are not asked")
-    return Task("time", _last_sets(past), Question(past, past, asked), refit=True, notes=tuple(notes))
+    target, new = _known(past, next_sets(whole.histories, after=past.day, until=np.inf))
+    later, _ = _known(past, bought(whole.histories.keep_sets(whole.histories.set_at >= past.day), len(past.items)))
+    return Task(
+        name="time",
+        validation=_last_sets(past, settings),
+        test=_question(past, past, settings, all=target, later=later),
+        refit=True,
+        repeats=settings.repeats,
+        notes=(f"test from {cut:%Y-%m-%d %H:%M} UTC on", *new),
+    )
 
 
 def basket(data: Sequences, settings: Settings) -> Task:
-    """Slices all, repeat and first_time are cut by `evaluate.basket`; here is the next set within the horizon.
-
-    Users without a past are not asked.
-    """
+    """Slices all, repeat and first_time of the next set within the horizon; users without a past are not asked."""
     whole = _clocked(data, "basket").past(horizon_days=settings.horizon_days)
-    horizon = dt.timedelta(days=settings.horizon_days)
     cut = _cut(whole, settings.cut, BASKET_SHARE)
     past = whole.rewind(cut)
-    earlier = past.rewind(cut - horizon)
+    earlier = past.rewind(cut - dt.timedelta(days=settings.horizon_days))
     if not len(earlier.histories.set_at):
         raise SchemaError(
             "bench ranking, protocol basket",
@@ -115,29 +124,29 @@ def basket(data: Sequences, settings: Settings) -> Task:
             consequence="There is no earlier horizon to choose settings on",
             remedy="Give a later --cut or a shorter --horizon-days",
         )
+    before, _ = _known(earlier, next_sets(whole.histories, after=earlier.day, until=past.day))
     until = min(past.day + settings.horizon_days, whole.day)
-    asked = []
-    for known, after, end in ((earlier, earlier.day, past.day), (past, past.day, until)):
-        target = next_sets(whole.histories, after=after, until=end)
-        has_past = np.diff(known.histories.set_start) > 0
-        new = int((~has_past & (np.diff(target.indptr) > 0)).sum())
-        asked.append(Question(known, known, {"all": _only(target, has_past)}))
-    notes = [f"next order within {settings.horizon_days} days of {cut:%Y-%m-%d %H:%M} UTC"]
-    if new:
-        notes.append(f"{new:,} users have no event before it and are not asked")
-    return Task("basket", asked[0], asked[1], refit=True, notes=tuple(notes))
+    target, new = _known(past, next_sets(whole.histories, after=past.day, until=until))
+    return Task(
+        name="basket",
+        validation=Question(earlier, earlier, slices(before, bought(earlier.histories, len(earlier.items)))),
+        test=Question(past, past, slices(target, bought(past.histories, len(past.items)))),
+        refit=True,
+        repeats=settings.repeats,
+        notes=(f"next order within {settings.horizon_days} days of {cut:%Y-%m-%d %H:%M} UTC", *new),
+    )
 
 
 def next(data: Sequences, settings: Settings) -> Task:
     """Fit everything; nothing is measured but the validation on each user's last set."""
+    whole = data.past(horizon_days=settings.horizon_days if data.clock else 1)
     if data.clock:
-        whole = data.past(horizon_days=settings.horizon_days)
-        return Task("next", _last_sets(whole), None, final=whole, refit=True)
-    whole = data.past(horizon_days=1)
-    one = whole.rewind(whole.as_of - dt.timedelta(days=1))
-    some = np.diff(one.histories.set_start) > 0
-    last = _only(next_sets(whole.histories, after=one.day, until=whole.day), some)
-    return Task("next", Question(one, one, {"all": last}), None, final=whole, refit=True)
+        validation = _last_sets(whole, settings)
+    else:
+        one = whole.rewind(whole.as_of - dt.timedelta(days=1))
+        last, _ = _known(one, next_sets(whole.histories, after=one.day, until=whole.day))
+        validation = _question(one, one, settings, all=last)
+    return Task("next", validation, Question(whole, whole, {}), refit=True, repeats=settings.repeats)
 
 
 PROTOCOLS: Mapping[str, Callable[[Sequences, Settings], Task]] = MappingProxyType(
@@ -145,25 +154,41 @@ PROTOCOLS: Mapping[str, Callable[[Sequences, Settings], Task]] = MappingProxyTyp
 )
 
 
-def _last_sets(past: Past) -> Question:
+def fingerprint(task: Task) -> str:
+    """Return 12 letters that change with anything the value of a trial rests on: the file, the protocol, its cut."""
+    question = task.validation
+    digest = hashlib.sha256(repr((task.name, task.repeats)).encode())
+    for past in (question.fit, question.ask):
+        digest.update(repr((past.as_of, past.horizon_days, past.items)).encode())
+        for array in vars(past.histories).values():
+            digest.update(np.asarray(array).tobytes())
+    for matrix in (question.fit.words, *(matrix for pair in question.slices.values() for matrix in pair)):
+        for part in (matrix.indptr, matrix.indices, matrix.data) if matrix is not None else ():
+            digest.update(part.tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _question(fit: Past, ask: Past, settings: Settings, **targets: sp.csr_matrix) -> Question:
+    """Ask for `targets`; what a user has is no candidate and not relevant, unless repeats are."""
+    had, kept = bought(ask.histories, len(ask.items)), "all" if settings.repeats else "first_time"
+    return Question(fit, ask, {name: slices(target, had)[kept] for name, target in targets.items()})
+
+
+def _last_sets(past: Past, settings: Settings) -> Question:
     """Take away each user's last set, and ask for it; a user of one set keeps it and is not asked."""
     count = np.diff(past.histories.set_start)
     ends = past.histories.set_start[1:][count > 1] - 1
     last = np.zeros(len(past.histories.set_at), dtype=bool)
     last[ends] = True
     earlier = dataclasses.replace(past, histories=past.histories.keep_sets(~last))
-    return Question(earlier, earlier, {"all": _rows(past.histories.keep_sets(last))})
+    return _question(earlier, earlier, settings, all=bought(past.histories.keep_sets(last), len(past.items)))
 
 
-def _rows(every: Histories) -> sp.csr_matrix:
-    """Return [B, items seen] 1 where the user met the item."""
-    bought = every.of_kind(PURCHASE)
-    width = int(every.row_item.max()) + 1 if len(every.row_item) else 0
-    place = (bought.set_user[bought.row_set], bought.row_item)
-    matrix = sp.csr_matrix((np.ones(len(bought.row_item), dtype=np.float32), place), (len(every.user_keys), width))
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    return matrix
+def _known(past: Past, target: sp.csr_matrix) -> tuple[sp.csr_matrix, tuple[str, ...]]:
+    """Leave only users with a history in `target`, and say how many others there were."""
+    known = np.diff(past.histories.set_start) > 0
+    new = int((~known & (np.diff(target.indptr) > 0)).sum())
+    return _only(target, known), (f"{new:,} users have no event before it and are not asked",) if new else ()
 
 
 def _only(target: sp.csr_matrix, users: np.ndarray) -> sp.csr_matrix:

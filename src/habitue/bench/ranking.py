@@ -7,35 +7,31 @@ stand at its Config; every model gets the same number of trials. The best on val
 
 from __future__ import annotations
 
-import dataclasses
-import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import polars as pl
-import scipy.sparse as sp
 
 from habitue import evaluate
-from habitue.bench.protocols import Question, Task
+from habitue.bench.protocols import Question, Task, fingerprint
 from habitue.bench.sequences import Sequences
-from habitue.core import metrics, plugins, progress
+from habitue.core import plugins, progress
 from habitue.core.errors import HabitueError, ModelError, UsageError
-from habitue.core.runtime import Runtime
+from habitue.core.runtime import Runtime, forget_peak, peak_mb
 from habitue.core.schemas import METRICS, Metrics
 from habitue.core.settings import fill, space
 from habitue.evaluate import paired, topk, tune
 from habitue.evaluate.measured import Measured, per_user
-from habitue.model.past import Floats, Past
+from habitue.evaluate.ranking import values
+from habitue.model.past import Floats, Ints, Past, bought, reads
 
 MODELS = ("popular", "neighbours", "rules", "ease", "slist", "als", "behaviour", "blend")
-SIMPLE = ("popular",)
-READS_WORDS = ("neighbours", "ease", "slist", "behaviour", "blend")
+AGAINST = "popular"  # the others are compared with it where it is in the table, else with the first
 REPEATS = 0.01  # share of rows; with fewer a file is taken for one in which nothing is bought twice
 USERS_A_CALL = 1024
 CUTOFFS = (5, 10, 20)
@@ -52,7 +48,6 @@ class Options:
     trials: int = 1
     cpu_hours: float | None = None  # a model; None = no limit
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # model -> fixed settings, no trials
-    repeats: bool = False  # what a user has may be recommended again
     top: int = TOP  # products a list
     study: Path | None = None  # where trials are kept, and gone on from
 
@@ -63,7 +58,7 @@ class Trial:
 
     settings: dict[str, Any]
     validation: float | None  # NDCG@10; None = it failed or was given up
-    cpu_s: float
+    cpu_s: float  # fit, score and measure
     note: str = ""
 
 
@@ -78,6 +73,7 @@ class Cell:
     lists: pl.DataFrame  # user_id, rank, item_id, score, model
     cpu_s: float  # fit and score of the test, a seed
     tuning_cpu_s: float
+    peak_mb: float  # while this model was at work
     seeds: int
     coverage: float | None  # share of the catalogue in anybody's list
     notes: tuple[str, ...]
@@ -102,9 +98,10 @@ class Result:
 def run(data: Sequences, task: Task, options: Options, *, dataset: str, runtime: Runtime) -> Result:
     """Run every model of `options` on `task`.
 
-    A model that cannot be fitted is named in `failed` and the others go on; raises ModelError when none can, UsageError
-    for a model that is not known or does not rank.
+    A model that cannot be fitted is named in `failed` and the others go on. Raises ModelError when none can and when
+    nobody is asked, UsageError for a model that is not known or does not rank.
     """
+    _somebody(task.test, "Nothing could be measured")
     modules = {name: _module(name) for name in options.models}
     cells, failed = [], {}
     for name, module in progress.track(modules.items(), "Models", total=len(modules)):
@@ -128,10 +125,9 @@ def run(data: Sequences, task: Task, options: Options, *, dataset: str, runtime:
         )
     tables = [_table(cell, dataset, data) for cell in cells]
     measured = [one for cell in cells for one in cell.measured]
-    simple = [name for name in SIMPLE if any(cell.model == name for cell in cells)]
     compared, sentence = pl.DataFrame(schema=paired.SCHEMA), "Nothing was measured: the lists are made from everything."
     if measured and len(cells) > 1:
-        against = simple[0] if simple else cells[0].model
+        against = next((cell.model for cell in cells if cell.model == AGAINST), cells[0].model)
         compared = evaluate.compare(measured, against=against, seed=runtime.seed)
         sentence = paired.verdict(measured, metric=MAIN, seed=runtime.seed).sentence
     elif measured:
@@ -159,24 +155,25 @@ def _module(name: str) -> ModuleType:
 
 def _cell(name: str, module: ModuleType, data: Sequences, task: Task, options: Options, runtime: Runtime) -> Cell:
     """Choose the settings of one model, fit it, ask it the test; a seeded one as often as there are seeds."""
+    forget_peak()
     budget = None if options.cpu_hours is None else options.cpu_hours * 3600
     notes: list[str] = []
     chosen = _choose(name, module, data, task, options, runtime, notes)
     spent = sum(trial.cpu_s for trial in chosen.trials)
     seeds = options.seeds if getattr(module, "SEEDED", False) else 1
-    question = task.test or Question(task.final or task.validation.fit, task.final or task.validation.ask, {})
     runs: list[list[Measured]] = []
     lists, cost = pl.DataFrame(), 0.0
     for seed in range(runtime.seed, runtime.seed + seeds):
         left = None if budget is None else max(budget - spent - cost, 0) / (seeds - len(runs))
-        begun = time.process_time()
         state = chosen.state if seed == runtime.seed else None
         if state is None:
-            state = _fit(module, question.fit, chosen.config, replace(runtime, seed=seed, budget_s=left), notes)
-        measured, told = _asked(name, module, state, question, task, data, options)
-        cost += time.process_time() - begun
-        runs.append(measured)
-        lists = told if seed == runtime.seed else lists
+            begun = time.process_time()
+            state = _fit(module, task.test.fit, chosen.config, replace(runtime, seed=seed, budget_s=left), notes)
+            cost += time.process_time() - begun
+        told = _asked(name, module, state, task, data, options.top)
+        cost += told.cpu_s
+        runs.append(told.measured)
+        lists = told.lists if seed == runtime.seed else lists
         chosen, state = replace(chosen, state=None), None
     if chosen.reused:  # the fit of the trial is that of the first seed
         cost, spent = cost + chosen.reused, spent - chosen.reused
@@ -190,6 +187,7 @@ def _cell(name: str, module: ModuleType, data: Sequences, task: Task, options: O
         lists=lists,
         cpu_s=round(cost / seeds, 2),
         tuning_cpu_s=round(spent, 2),
+        peak_mb=peak_mb(),
         seeds=seeds,
         coverage=lists["item_id"].n_unique() / len(data.items) if lists.height else None,
         notes=tuple(dict.fromkeys(notes)),
@@ -216,13 +214,14 @@ def _choose(
     named, wanted = presets(module, data), options.trials
     if name in options.settings:
         where = f"--settings, {name}"
-        named, wanted = [fill(module.Config, {**as_dict(named[0]), **options.settings[name]}, where=where)], 1
+        named, wanted = [fill(module.Config, {**asdict(named[0]), **options.settings[name]}, where=where)], 1
     if wanted == 1 and task.refit:
         return _Chosen(named[0])
+    _somebody(task.validation, "There would be nothing to choose settings by")
     budget = None if options.cpu_hours is None else options.cpu_hours * 3600
     started = time.process_time()
     tried: dict[str, Trial] = {}
-    values: dict[str, float] = {}
+    found: dict[str, float] = {}
     best: tuple[float, Any, Any, float] | None = None  # NDCG@10, settings, state, CPU-seconds of its fit
 
     def left(share: float = 1.0) -> float | None:
@@ -230,16 +229,16 @@ def _choose(
 
     def attempt(config: Any) -> float:
         nonlocal best
-        key = repr(as_dict(config))
+        key = repr(asdict(config))
         if key not in tried:
             begun = time.process_time()
             state = _fit(module, task.validation.fit, config, replace(runtime, budget_s=left()), notes)
             fitted = time.process_time() - begun
-            values[key] = value = _validated(name, module, state, task.validation, options)
-            tried[key] = Trial(as_dict(config), value, round(time.process_time() - begun, 2))
+            found[key] = value = _validated(name, module, state, task.validation)
+            tried[key] = Trial(asdict(config), value, round(time.process_time() - begun, 2))
             if best is None or value > best[0]:
                 best = (value, config, None if task.refit else state, fitted)
-        return values[key]
+        return found[key]
 
     def room() -> bool:
         # The test may need one more fit: half of the budget is for choosing.
@@ -258,15 +257,15 @@ def _choose(
             trials=wanted - len(named) + 1,  # its first one is `base`
             seed=runtime.seed,
             store=options.study,
-            name=f"{name} {task.name}",
+            name=f"{name} {task.name} {fingerprint(task)}",
             first={key: getattr(base, key) for key in choices},
             budget_s=left(0.5),
         )
         config = replace(base, **study.settings)
-        if repr(as_dict(config)) not in tried or study.value > best[0]:  # gone on from a stored study
+        if repr(asdict(config)) not in tried or study.value > best[0]:  # gone on from a stored study
             best = (study.value, config, None, 0.0)
         for row in study.trials.iter_rows(named=True):
-            settings = as_dict(replace(base, **row["settings"]))
+            settings = asdict(replace(base, **row["settings"]))
             tried.setdefault(repr(settings), Trial(settings, row["value"], row["cpu_s"], row["why"] or ""))
     if len(tried) < wanted:
         why = "it has no settings with a range" if not choices else "that is what fitted into the budget"
@@ -284,101 +283,77 @@ def _fit(module: ModuleType, past: Past, config: Any, runtime: Runtime, notes: l
     return state
 
 
-def _validated(name: str, module: ModuleType, state: Any, question: Question, options: Options) -> float:
-    """Return NDCG@10 on the validation's target."""
-    (target,) = question.slices.values()
-    values = [metrics.ndcg_at(at, 10) for _, at, _ in _placed(name, module, state, question.ask, target, options)]
-    if not values:
-        raise ModelError(
-            "bench ranking",
-            found="nobody has an event to choose settings on",
-            consequence="Validation would be empty",
-            remedy="Give a file in which users have at least three events, or a later --cut",
-        )
-    return float(np.concatenate(values).mean())
-
-
-def _asked(
-    name: str,
-    module: ModuleType,
-    state: Any,
-    question: Question,
-    task: Task,
-    data: Sequences,
-    options: Options,
-) -> tuple[list[Measured], pl.DataFrame]:
-    """Return what was measured, and the lists of everybody asked."""
-    measured: list[Measured] = []
-    if task.name == "basket":
-        scores = np.concatenate(
-            [module.score(state, part) for _, part in _parts(question.ask, _everybody(question.ask))]
-        )
-        measured = evaluate.basket(scores, question.ask, question.slices["all"], model=name, cutoffs=CUTOFFS)
-        del scores
-        asked = np.flatnonzero(np.diff(question.slices["all"].indptr))
-    elif question.slices:
-        for slice_, target in question.slices.items():
-            measured.extend(_measured(name, module, state, question.ask, target, slice_, task.name, options))
-        asked = np.flatnonzero(np.diff(question.slices["all"].indptr))
-    else:
-        asked = _everybody(question.ask)
-    lists = [
-        _listed(module.score(state, part), part, data, users, options) for users, part in _parts(question.ask, asked)
+def _validated(name: str, module: ModuleType, state: Any, question: Question) -> float:
+    """Return NDCG@10 on the slice `all` of the validation."""
+    relevant, masked = question.slices["all"]
+    gains = [
+        values(scores, relevant[users], None if masked is None else masked[users], cutoffs=(10,))[MAIN]
+        for users, scores, _ in _scored(name, module, state, question.ask, np.flatnonzero(np.diff(relevant.indptr)))
     ]
-    return measured, pl.concat(lists).with_columns(model=pl.lit(name))
+    return float(np.concatenate(gains).mean())
 
 
-def _measured(
-    name: str,
-    module: ModuleType,
-    state: Any,
-    past: Past,
-    target: sp.csr_matrix,
-    slice_: str,
-    protocol: str,
-    options: Options,
-) -> list[Measured]:
-    keys: list[np.ndarray] = []
-    values: dict[str, list[np.ndarray]] = {}
-    for users, at, _ in _placed(name, module, state, past, target, options):
-        keys.append(past.histories.user_keys[users])
-        for k in CUTOFFS:
-            values.setdefault(f"ndcg@{k}", []).append(metrics.ndcg_at(at, k))
-            values.setdefault(f"hit@{k}", []).append(metrics.hit_at(at, k))
-            values.setdefault(f"recall@{k}", []).append(metrics.recall_at(at, k))
-        values.setdefault("mrr", []).append(metrics.reciprocal_rank(at))
-    if not keys:
-        return []
-    everyone = np.concatenate(keys)
-    return [per_user(protocol, name, slice_, m, everyone, np.concatenate(v)) for m, v in values.items()]
+@dataclass(frozen=True)
+class _Told:
+    """What one fitted model answered to the test."""
+
+    measured: list[Measured]
+    lists: pl.DataFrame  # of everybody asked
+    cpu_s: float  # of the scores alone
 
 
-def _placed(
-    name: str, module: ModuleType, state: Any, past: Past, target: sp.csr_matrix, options: Options
-) -> Iterator[tuple[np.ndarray, metrics.Places, Floats]]:
-    """Yield (users, places of what came, scores) of the users to whom something came that may be recommended."""
-    wide = sp.csr_matrix(target, copy=True)
-    wide.resize(len(past.histories.user_keys), len(past.items))
-    seen = _seen(past) if not options.repeats else None
-    if seen is not None:
-        wide = sp.csr_matrix(wide - wide.multiply(seen))
-        wide.eliminate_zeros()
-    for users, part in _parts(past, np.flatnonzero(np.diff(wide.indptr))):
+def _asked(name: str, module: ModuleType, state: Any, task: Task, data: Sequences, top: int) -> _Told:
+    """Score everybody asked once, for every slice and for the lists."""
+    past, spent = task.test.ask, 0.0
+    keys: dict[str, list[Ints]] = {}
+    found: dict[tuple[str, str], list[np.ndarray]] = {}
+    lists = []
+    for users, scores, cpu_s in _scored(name, module, state, past, task.test.asked):
+        spent += cpu_s
+        for slice_, (relevant, masked) in task.test.slices.items():
+            rows = np.flatnonzero(np.diff(relevant[users].indptr))
+            if not rows.size:
+                continue
+            some = users[rows]
+            told = values(scores[rows], relevant[some], None if masked is None else masked[some], cutoffs=CUTOFFS)
+            keys.setdefault(slice_, []).append(past.histories.user_keys[some])
+            for metric, part in told.items():
+                found.setdefault((slice_, metric), []).append(part)
+        lists.append(_listed(scores, past.take(users), data, users, task.repeats, top))
+    measured = [
+        per_user(task.name, name, slice_, metric, np.concatenate(keys[slice_]), np.concatenate(parts))
+        for (slice_, metric), parts in found.items()
+    ]
+    return _Told(measured, pl.concat(lists).with_columns(model=pl.lit(name)), spent)
+
+
+def _scored(name: str, module: ModuleType, state: Any, past: Past, users: Ints) -> Iterator[tuple[Ints, Floats, float]]:
+    """Yield (users, their scores [b, I], CPU-seconds of these), USERS_A_CALL at a time."""
+    for start in range(0, len(users), USERS_A_CALL):
+        some = users[start : start + USERS_A_CALL]
+        part = past.take(some)
+        begun = time.process_time()
         scores = module.score(state, part)
-        if not np.isfinite(scores).all():
+        spent = time.process_time() - begun
+        wrong = ""
+        if scores.shape != (len(some), len(past.items)):
+            wrong = f"{len(some):,} users and {len(past.items):,} items have scores of the shape {scores.shape}"
+        elif not np.isfinite(scores).all():
+            wrong = f"{int((~np.isfinite(scores)).sum()):,} scores are NaN or infinite"
+        if wrong:
             raise ModelError(
                 f"bench ranking, model '{name}'",
-                found=f"{int((~np.isfinite(scores)).sum()):,} scores are NaN or infinite",
+                found=wrong,
                 consequence="A ranking metric over them would mean nothing",
                 remedy="Mend the model's score function",
             )
-        yield users, metrics.places(scores, wide[users], masked=None if seen is None else seen[users]), scores
+        yield some, scores, spent
 
 
-def _listed(scores: Floats, past: Past, data: Sequences, users: np.ndarray, options: Options) -> pl.DataFrame:
+def _listed(scores: Floats, past: Past, data: Sequences, users: Ints, repeats: bool, top: int) -> pl.DataFrame:
     """Return the `top` best of each user: user_id, rank from 1, item_id, score. Equal scores: the earlier item."""
-    seen = None if options.repeats else _seen(past)
-    best, found = topk.best(scores.copy(), count=options.top, seen=seen)
+    had = None if repeats else bought(past.histories, len(past.items))
+    best, worth = topk.best(scores.copy(), count=top, seen=had)  # a model may hand out what it keeps
     kept = best >= 0
     rows, ranks = np.nonzero(kept)
     return pl.DataFrame(
@@ -386,29 +361,20 @@ def _listed(scores: Floats, past: Past, data: Sequences, users: np.ndarray, opti
             "user_id": pl.Series([data.users[users[row]] for row in rows], dtype=pl.String),
             "rank": pl.Series(ranks + 1, dtype=pl.Int32),
             "item_id": pl.Series([data.items[item] for item in best[kept]], dtype=pl.String),
-            "score": pl.Series(found[kept].astype(np.float32)),
+            "score": pl.Series(worth[kept].astype(np.float32)),
         }
     )
 
 
-def _everybody(past: Past) -> np.ndarray:
-    return np.arange(len(past.histories.user_keys))
-
-
-def _parts(past: Past, users: np.ndarray) -> Iterator[tuple[np.ndarray, Past]]:
-    for start in range(0, len(users), USERS_A_CALL):
-        some = users[start : start + USERS_A_CALL]
-        yield some, past.take(some)
-
-
-def _seen(past: Past) -> sp.csr_matrix:
-    every = past.histories
-    place = (every.set_user[every.row_set], every.row_item)
-    seen = sp.csr_matrix(
-        (np.ones(len(every.row_item), dtype=np.float32), place), (len(every.user_keys), len(past.items))
-    )
-    seen.data[:] = 1
-    return seen
+def _somebody(question: Question, consequence: str) -> None:
+    """Refuse a question to nobody before anything is fitted."""
+    if not question.asked.size:
+        raise ModelError(
+            "bench ranking",
+            found="no user has a past and then an event to be asked for",
+            consequence=consequence,
+            remedy="Give a file in which users have at least three events, or another --cut",
+        )
 
 
 def _mean_of_seeds(runs: Sequence[list[Measured]]) -> list[Measured]:
@@ -422,34 +388,21 @@ def _mean_of_seeds(runs: Sequence[list[Measured]]) -> list[Measured]:
             first.slice,
             first.metric,
             first.user_keys,
-            np.mean([values for run in runs if (values := run[i].values) is not None], axis=0),
+            np.mean([one for run in runs if (one := run[i].values) is not None], axis=0),
         )
         for i, first in enumerate(runs[0])
     ]
 
 
-def as_dict(config: Any) -> dict[str, Any]:
-    """Return a Config as JSON would hold it."""
-    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-    return {name: as_dict(v) if dataclasses.is_dataclass(v) else v for name, v in values.items()}
-
-
 def _table(cell: Cell, dataset: str, data: Sequences) -> Metrics:
     if not cell.measured:
         return METRICS.empty()
-    modalities = ["events", *(["text"] if data.words is not None and cell.model in READS_WORDS else [])]
     return evaluate.table(
         cell.measured,
         dataset=dataset,
-        modalities=modalities,
+        modalities=["events"] if data.words is None else reads(cell.config),
         fusion="decision" if cell.model == "blend" else None,
         seeds=cell.seeds,
         cpu_s=cell.cpu_s,
-        peak_mb=_peak_mb(),
+        peak_mb=cell.peak_mb,
     )
-
-
-def _peak_mb() -> float:
-    """Return the process's peak memory so far; Linux counts kilobytes, macOS bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from habitue import __version__
-from habitue.bench.ranking import Result, as_dict
+from habitue.bench.ranking import Result
 from habitue.bench.sequences import Sequences
 from habitue.dashboard import sheet
 from habitue.evaluate import bench
@@ -48,7 +49,7 @@ def document(
         "notes": list(notes),
         "models": {
             cell.model: {
-                "settings": as_dict(cell.config),
+                "settings": asdict(cell.config),
                 "trials": [vars(trial) for trial in cell.trials],
                 "cpu_s": cell.cpu_s,
                 "tuning_cpu_s": cell.tuning_cpu_s,

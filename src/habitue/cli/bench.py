@@ -105,7 +105,6 @@ def ranking(
         trials=trials,
         cpu_hours=cpu_hours,
         settings=read_toml(settings) if settings else {},
-        repeats=repeats,
         top=top_n,
         study=out.with_suffix(".study.sqlite") if out and trials > 1 else None,
     )
@@ -113,7 +112,9 @@ def ranking(
         frame = files.read(events, what="--events")
         told = files.read(items, what="--items") if items else None
         data = sequences.read(frame, told, columns={role: name for role, name in named.items() if name})
-        asked = protocols.Settings(cut=moment(cut) if cut else None, horizon_days=horizon_days, refit=refit)
+        asked = protocols.Settings(
+            cut=moment(cut) if cut else None, horizon_days=horizon_days, refit=refit, repeats=repeats
+        )
         task = protocols.PROTOCOLS[protocol](data, asked)
     result = ranking.run(data, task, options, dataset=events.stem, runtime=detect(seed=seed))
     document = report.document(result, data, task.name, task.notes, events.stem, top=top is not None)
