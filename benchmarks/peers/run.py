@@ -14,7 +14,6 @@ cpu_s: CPU-seconds of fit and lists together in the peer's own process, loading 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -73,9 +72,8 @@ def main() -> None:
         parser.error("--events is missing")
     data = sequences.read(files.read(asked.events, what="--events"))
     test = protocols.leave_one_out(data, protocols.Settings(refit=asked.refit)).test
-    assert test is not None
-    target = test.slices["all"].tocsr()
-    users = np.flatnonzero(np.diff(target.indptr))
+    target, _ = test.slices["all"]
+    users = test.asked
     tables = []
     for name in asked.peers.split(","):
         library, _, model = name.rpartition("-")
@@ -99,10 +97,7 @@ def main() -> None:
             f"{peak_mb:,.0f} MB"
         )
     if asked.out and tables:
-        document = bench.document(METRICS.shape(pl.concat(tables)), commit=_commit())
-        asked.out.write_text(
-            json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        bench.save(bench.document(METRICS.shape(pl.concat(tables)), commit=_commit()), asked.out)
 
 
 def installed(library: str, envs: Path) -> str:

@@ -19,6 +19,7 @@ import polars as pl
 
 from habitue.bench.tasks import Columns, Plan, run, running
 from habitue.core import runtime
+from habitue.evaluate import bench
 
 NAMES = ("OperatingSystems", "Browser", "Region", "TrafficType")  # numbers that are only names
 REVIEW = ("Title", "Review Text")
@@ -100,7 +101,8 @@ def main() -> None:
         models = tuple(options.models.split(",")) if options.models else task.plan.models
         plan = replace(task.plan, cache=options.cache, models=models)
         outcome = run(Path(home, task.data), plan, test=test, runtime=runtime.detect())
-        print(name, running.write(outcome, options.out / f"tasks-{name}.json", commit=commit.stdout.strip()))
+        document = running.document(outcome, commit=commit.stdout.strip())
+        print(name, bench.save(document, options.out / f"tasks-{name}.json"))
         print(outcome.judged.verdict, flush=True)
         with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True):
             shown = pl.col("metric").is_in(["auc", "f1", "accuracy", "macro_f1"])

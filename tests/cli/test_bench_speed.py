@@ -63,5 +63,7 @@ def test_wrong_use_is_refused_before_minutes_are_spent(tmp_path: Path) -> None:
         RUN.invoke(app, ["--only", "P1"], catch_exceptions=False)
     with pytest.raises(UsageError, match="--out: there is no folder"):
         RUN.invoke(app, ["--only", "P8", "--out", str(tmp_path / "none/s.json")], catch_exceptions=False)
+    with pytest.raises(UsageError, match="--out: 's.txt' does not end in .json"):
+        RUN.invoke(app, ["--only", "P8", "--out", str(tmp_path / "s.txt")], catch_exceptions=False)
     with pytest.raises(UsageError, match="--events"):
         RUN.invoke(app, ["--only", "P2", "--events", str(tmp_path / "none.csv")], catch_exceptions=False)

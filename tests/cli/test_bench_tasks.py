@@ -62,16 +62,16 @@ def one_sentence(done, code, words):
 
 
 def test_a_task_is_measured_printed_and_written(bench, tmp_path):
-    done = bench(visits(), "--task", "purchase", "--out", "new/v.json", "--predictions", "new/p.parquet")
+    done = bench(visits(), "--task", "purchase", "--out", "v.json", "--predictions", "p.parquet")
     assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / "new/v.json").read_text())
+    told = json.loads((tmp_path / "v.json").read_text())
     lines = done.stdout.splitlines()
     assert lines[0] == told["verdict"]
     order = [line.split()[0] for line in lines if line.split() and line.split()[0] in ("tree", "linear", "constant")]
     assert order == told["ranking"]
     assert "AUC" in done.stdout
-    assert (tmp_path / "new/v.html").read_text().startswith("<!doctype html>")
-    assert pl.read_parquet(tmp_path / "new/p.parquet").height == 3 * ROWS
+    assert (tmp_path / "v.html").read_text().startswith("<!doctype html>")
+    assert pl.read_parquet(tmp_path / "p.parquet").height == 3 * ROWS
     again = bench(visits(), "--task", "purchase", "--json")
     rows = [(r["model"], r["metric"], r["mean"], r["low"]) for r in json.loads(again.stdout)["rows"]]
     assert rows == [(r["model"], r["metric"], r["mean"], r["low"]) for r in told["rows"]]
@@ -110,8 +110,9 @@ BAD = {
     "unknown encoder": (visits(), ("--text", "month", "--encoder", "sentense"), 2, "Did you mean 'sentence'"),
     "one fold": (visits(), ("--folds", "1"), 2, "--folds: 1 is given"),
     "no budget": (visits(), ("--cpu-hours", "-1"), 2, "--cpu-hours: -1"),
-    "out without a suffix": (visits(), ("--out", "table"), 2, "does not end in .json"),
-    "predictions of no format": (visits(), ("--predictions", "p.xlsx"), 2, "no table format known here"),
+    "out without a suffix": (visits(), ("--out", "table"), 2, "--out: 'table' does not end in .json"),
+    "out in no folder": (visits(), ("--out", "no/v.json"), 2, "--out: there is no folder 'no'"),
+    "predictions of no format": (visits(), ("--predictions", "p.xlsx"), 2, "--predictions: 'p.xlsx' does not end in"),
     "no test file": (visits(), ("--test", "absent.csv"), 2, "--test.*absent.csv"),
 }
 

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from habitue import __version__
 from habitue.core.errors import SchemaError, UsageError
 from habitue.core.schemas import METRICS
 from habitue.evaluate import bench, table
@@ -39,6 +40,22 @@ def test_one_file_a_data_set_and_protocol_replaced_whole(tmp_path):
     bench.write(metrics, folder, commit="def")
     assert sorted(folder.iterdir()) == paths
     assert json.loads(paths[0].read_text())["commit"] == "def"
+
+
+def test_a_header_names_the_revision_or_else_the_version():
+    assert bench.header("d", "p", commit="abc")["commit"] == "abc"
+    told = bench.header("d", "p")
+    assert told["commit"] == f"habitue {__version__}"
+    assert bench.document(rows())["commit"] == told["commit"]
+
+
+def test_what_cannot_be_json_leaves_the_older_file(tmp_path):
+    path = bench.save({"mean": 1.5, "word": "ä"}, tmp_path / "one.json")
+    assert path.read_text(encoding="utf-8") == '{\n "mean": 1.5,\n "word": "ä"\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        bench.save({"mean": float("nan")}, path)
+    assert json.loads(path.read_text())["mean"] == 1.5
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_two_protocols_are_no_document():

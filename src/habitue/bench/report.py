@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,12 +27,7 @@ def document(
     result: Result, data: Sequences, protocol: str, notes: Sequence[str], dataset: str, *, top: bool
 ) -> dict[str, Any]:
     """Return the one JSON schema of benchmarks/README.md, and beside it all that explains the numbers."""
-    return {
-        "machine": bench.machine(),
-        "commit": f"habitue {__version__}",
-        "versions": bench.versions(),
-        "dataset": dataset,
-        "protocol": protocol,
+    return bench.header(dataset, protocol) | {
         "rows": result.metrics.drop("dataset", "protocol").to_dicts(),
         "sentence": result.sentence,
         "paired": result.paired.to_dicts(),
@@ -64,13 +58,11 @@ def document(
 
 
 def write(document: dict[str, Any], out: Path, *, command: str) -> None:
-    """Write the JSON to `out` and the page beside it, .html; an older file is replaced whole or not at all.
+    """Save the JSON as `out` and the page beside it, .html.
 
     `command`: what was typed, for the page's last line.
     """
-    part = out.with_suffix(out.suffix + ".part")
-    part.write_text(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(out)
+    bench.save(document, out)
     sheet.write(page(document, command), out.with_suffix(".html"))
 
 

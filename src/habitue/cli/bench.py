@@ -11,7 +11,7 @@ import typer
 
 from habitue.cli.bench_speed import speed
 from habitue.cli.bench_tasks import tasks
-from habitue.cli.options import Json, print_json, print_table, write_table
+from habitue.cli.options import DOCUMENT, TABLES, Json, can_be_written, print_json, print_table, write_table
 
 if TYPE_CHECKING:
     from habitue.bench.ranking import Result
@@ -96,8 +96,8 @@ def ranking(
             consequence="Nothing was measured",
             remedy=did_you_mean(protocol, protocols.PROTOCOLS),
         )
-    for path in (out, top):
-        _can_be_written(path)
+    can_be_written(out, "--out", DOCUMENT)
+    can_be_written(top, "--top", TABLES)
     named = {"user": user, "item": item, "time": time, "order": order}
     options = ranking.Options(
         models=tuple(n.strip() for n in models.split(",") if n.strip()) if models else ranking.MODELS,
@@ -173,16 +173,3 @@ def _print(result: Result, data: Sequences, notes: tuple[str, ...], out: Path | 
     for path in (out, out and out.with_suffix(".html"), top):
         if path:
             typer.echo(f"Written: {path}")
-
-
-def _can_be_written(path: Path | None) -> None:
-    """Refuse a folder that is not there before hours of work, not after."""
-    from habitue.core.errors import UsageError
-
-    if path is not None and not path.resolve().parent.is_dir():
-        raise UsageError(
-            "--out" if path.suffix == ".json" else "--top",
-            found=f"there is no folder '{path.parent}'",
-            consequence="The result could not be written",
-            remedy="Make the folder first, or name another",
-        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from habitue.cli.options import Json, print_json, print_table
+from habitue.cli.options import DOCUMENT, Json, can_be_written, print_json, print_table
 
 if TYPE_CHECKING:
     from habitue.bench.speed import Result
@@ -47,14 +47,11 @@ def speed(
 
     Example: habitue bench speed --only P3,P8 --out speed.json
     """
-    import json as text
-
-    from habitue import __version__
     from habitue.bench import files
     from habitue.bench import speed as bench
     from habitue.core.errors import UsageError, did_you_mean
     from habitue.core.runtime import detect
-    from habitue.evaluate.bench import document
+    from habitue.evaluate.bench import document, save
 
     parts = list(dict.fromkeys(p.strip().upper() for p in only.split(",") if p.strip())) if only else bench.DEFAULT
     for part in parts:
@@ -65,13 +62,7 @@ def speed(
                 consequence="Nothing was measured",
                 remedy=did_you_mean(part, bench.PARTS),
             )
-    if out is not None and not out.resolve().parent.is_dir():
-        raise UsageError(
-            "--out",
-            found=f"there is no folder '{out.parent}'",
-            consequence="The result could not be written after minutes of work",
-            remedy="Make the folder, or name another",
-        )
+    can_be_written(out, "--out", DOCUMENT)
     options = bench.Options(
         repeats=repeats,
         events=files.read(events, what="--events") if events else None,
@@ -83,11 +74,11 @@ def speed(
     dataset = events.stem if events else f"planted, {users:,} users, {items:,} items"
     told = {}
     if result.timed:
-        told = document(bench.metrics(result, dataset=dataset), commit=f"habitue {__version__}")
+        told = document(bench.metrics(result, dataset=dataset))
     told["bounds"] = {f"{one.part} {one.name}": one.bound for one in result.timed if one.bound}
     told["refused"] = result.refused
     if out is not None:
-        out.write_text(text.dumps(told, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        save(told, out)
     if json:
         print_json(told)
     else:

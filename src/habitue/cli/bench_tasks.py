@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from habitue.cli.options import Json, print_json, print_table
+from habitue.cli.options import DOCUMENT, TABLES, Json, can_be_written, print_json, print_table
 
 if TYPE_CHECKING:
     from habitue.bench.tasks import Outcome
@@ -83,7 +83,8 @@ def tasks(
     from habitue.bench.tasks import Columns, Plan, run, running
     from habitue.core import runtime
 
-    _writable(out, predictions)
+    can_be_written(out, "--out", DOCUMENT)
+    can_be_written(predictions, "--predictions", TABLES)
     columns = Columns(
         label=label,
         texts=tuple(text or ()),
@@ -107,34 +108,15 @@ def tasks(
         cache=cache,
     )
     outcome = run(data, plan, test=test, runtime=runtime.detect(seed=seed))
-    _write(outcome, out, predictions)
+    document = running.document(outcome)
+    _write(outcome, document, out, predictions)
     if json:
-        print_json(running.document(outcome, commit=_commit()))
+        print_json(document)
     else:
         _show(outcome, out)
 
 
-def _writable(out: Path | None, predictions: Path | None) -> None:
-    """Refuse before the work what could not be written after it."""
-    from habitue.core.errors import UsageError
-
-    if out is not None and out.suffix != ".json":
-        raise UsageError(
-            "--out",
-            found=f"'{out.name}' does not end in .json",
-            consequence="The page beside it would have no name",
-            remedy="End it in .json",
-        )
-    if predictions is not None and predictions.suffix not in (".parquet", ".csv", ".jsonl", ".ndjson"):
-        raise UsageError(
-            "--predictions",
-            found=f"'{predictions.suffix or predictions.name}' is no table format known here",
-            consequence="The answers could not be written",
-            remedy="End the name in .parquet, .csv or .jsonl",
-        )
-
-
-def _write(outcome: Outcome, out: Path | None, predictions: Path | None) -> None:
+def _write(outcome: Outcome, document: dict[str, Any], out: Path | None, predictions: Path | None) -> None:
     import datetime as dt
     import shlex
     import sys
@@ -143,15 +125,15 @@ def _write(outcome: Outcome, out: Path | None, predictions: Path | None) -> None
     from habitue.bench.tasks import picturing, running
     from habitue.cli.options import write_table
     from habitue.dashboard import sheet
+    from habitue.evaluate import bench
 
     if out is not None:
-        running.write(outcome, out, commit=_commit())
+        bench.save(document, out)
         command = shlex.join(["habitue", *sys.argv[1:]])
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         page = picturing.sheet(outcome, version=__version__, at=now, command=command)
         sheet.write(page, out.with_suffix(".html"))
     if predictions is not None:
-        predictions.parent.mkdir(parents=True, exist_ok=True)
         write_table(running.predictions(outcome), predictions)
 
 
@@ -179,10 +161,3 @@ def _show(outcome: Outcome, out: Path | None) -> None:
         typer.echo(f"- {note[0].upper()}{note[1:]}.")
     if out is not None:
         typer.echo(f"\nAs a page: {out.with_suffix('.html')}; as JSON: {out}")
-
-
-def _commit() -> str:
-    """Return the version measured; a benchmark script of the project writes the revision itself."""
-    from habitue import __version__
-
-    return f"habitue {__version__}"

@@ -12,6 +12,9 @@ import typer
 if TYPE_CHECKING:
     import polars as pl
 
+TABLES = (".parquet", ".csv", ".jsonl", ".ndjson")
+DOCUMENT = (".json",)
+
 Workspace = Annotated[
     Path, typer.Option("--workspace", "-w", help="The shop's folder.", show_default="the current folder")
 ]
@@ -40,23 +43,32 @@ def print_table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[
     Console().print(table)
 
 
-def write_table(frame: pl.DataFrame, path: Path) -> None:
-    """Write a table by the suffix of `path`; CSV cells that a spreadsheet would run as a formula get a quote."""
+def can_be_written(path: Path | None, option: str, suffixes: Sequence[str]) -> None:
+    """Refuse before the work what could not be written after it; None = nothing was asked for."""
     from habitue.core.errors import UsageError
 
+    if path is None:
+        return
+    if path.suffix not in suffixes:
+        found, remedy = f"'{path.name}' does not end in {' or '.join(suffixes)}", "Let the name end so"
+    elif path.is_dir():
+        found, remedy = f"'{path}' is a folder", "Name a file"
+    elif not path.resolve().parent.is_dir():
+        found, remedy = f"there is no folder '{path.parent}'", "Make the folder first, or name another"
+    else:
+        return
+    raise UsageError(option, found=found, consequence="The result could not be written", remedy=remedy)
+
+
+def write_table(frame: pl.DataFrame, path: Path) -> None:
+    """Write a table by the suffix of `path`; CSV cells that a spreadsheet would run as a formula get a quote."""
+    can_be_written(path, "--out", TABLES)
     if path.suffix == ".parquet":
         frame.write_parquet(path)
     elif path.suffix == ".csv":
         _inert(frame).write_csv(path)
-    elif path.suffix in (".jsonl", ".ndjson"):
-        frame.write_ndjson(path)
     else:
-        raise UsageError(
-            "--out",
-            found=f"'{path.suffix or path.name}' is no table format known here",
-            consequence="Nothing was written",
-            remedy="End the name in .parquet, .csv or .jsonl",
-        )
+        frame.write_ndjson(path)
 
 
 def _inert(frame: pl.DataFrame) -> pl.DataFrame:

@@ -6,23 +6,35 @@ import json
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from habitue import __version__
 from habitue.core.errors import UsageError
 from habitue.core.schemas import METRICS, Metrics, check
 
 PACKAGES = ("habitue", "numpy", "scipy", "polars", "torch", "lightgbm", "scikit-learn", "deltalake")
 
 
-def document(metrics: Metrics, *, commit: str) -> dict[str, Any]:
-    """Return {machine, commit, versions, dataset, protocol, rows}; rows are METRICS without the last two.
+def header(dataset: str, protocol: str, *, commit: str | None = None) -> dict[str, Any]:
+    """Return {machine, commit, versions, dataset, protocol}; `commit`: the revision measured, None = this version."""
+    return {
+        "machine": machine(),
+        "commit": commit or f"habitue {__version__}",
+        "versions": versions(),
+        "dataset": dataset,
+        "protocol": protocol,
+    }
 
-    `commit`: the revision measured. Raises UsageError when the rows are of more than one data set and protocol.
+
+def document(metrics: Metrics, *, commit: str | None = None) -> dict[str, Any]:
+    """Return `header` and rows, which are METRICS without data set and protocol.
+
+    Raises UsageError when the rows are of more than one data set and protocol.
     """
     check(metrics, METRICS, at="evaluate.bench")
     pairs = metrics.select("dataset", "protocol").unique().sort("dataset", "protocol").rows()
@@ -33,34 +45,27 @@ def document(metrics: Metrics, *, commit: str) -> dict[str, Any]:
             consequence="One document holds one protocol on one data set",
             remedy="Call write(), which makes one document of each",
         )
-    dataset, protocol = pairs[0]
-    return {
-        "machine": machine(),
-        "commit": commit,
-        "versions": versions(),
-        "dataset": dataset,
-        "protocol": protocol,
-        "rows": metrics.drop("dataset", "protocol").to_dicts(),
-    }
+    return header(*pairs[0], commit=commit) | {"rows": metrics.drop("dataset", "protocol").to_dicts()}
 
 
 def write(metrics: Metrics, folder: Path, *, commit: str) -> list[Path]:
-    """Write `<dataset>-<protocol>.json` into `folder` for each data set and protocol; return the paths.
-
-    An older file of that name is replaced whole or not at all.
-    """
+    """Save `<dataset>-<protocol>.json` in `folder` for each data set and protocol; return the paths."""
     check(metrics, METRICS, at="evaluate.bench")
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for dataset, protocol in metrics.select("dataset", "protocol").unique().sort("dataset", "protocol").iter_rows():
         rows = metrics.filter(pl.col("dataset") == dataset, pl.col("protocol") == protocol)
-        path = folder / f"{_slug(dataset, protocol)}.json"
-        text = json.dumps(document(rows, commit=commit), ensure_ascii=False, allow_nan=False, indent=1)
-        unfinished = path.with_suffix(".json.part")
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        unfinished.replace(path)
-        written.append(path)
+        written.append(save(document(rows, commit=commit), folder / f"{_slug(dataset, protocol)}.json"))
     return written
+
+
+def save(document: Mapping[str, Any], path: Path) -> Path:
+    """Write a document as JSON; an older file of that name is replaced whole or not at all. ValueError for a NaN."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(text + "\n", encoding="utf-8")
+    unfinished.replace(path)
+    return path
 
 
 def machine() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,7 +114,7 @@ def _measured(
     return Outcome(plan, dataset, protocol, data, tuple(answers), judged, told, tuple(found), chance, notes)
 
 
-def document(outcome: Outcome, *, commit: str) -> dict[str, Any]:
+def document(outcome: Outcome, *, commit: str | None = None) -> dict[str, Any]:
     """Return the one JSON schema of benchmarks, and beside its keys what a table of metrics cannot hold."""
     data, judged = outcome.data, outcome.judged
     return {
@@ -138,16 +137,6 @@ def document(outcome: Outcome, *, commit: str) -> dict[str, Any]:
         "preparation_cpu_s": round(data.spent_s, 2),
         "notes": list(outcome.notes),
     }
-
-
-def write(outcome: Outcome, path: Path, *, commit: str) -> Path:
-    """Write `document` as JSON, whole or not at all."""
-    text = json.dumps(document(outcome, commit=commit), ensure_ascii=False, allow_nan=False, indent=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    unfinished.replace(path)
-    return path
 
 
 def predictions(outcome: Outcome) -> pl.DataFrame:
