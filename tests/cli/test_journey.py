@@ -94,7 +94,7 @@ def test_predict_answers_about_every_customer_and_writes_inert_cells(shop, run):
     assert set(table["user_id"]) == {f"c{i}" for i in range(60)}
     wrong = run("predict", "churn", "--out", "churn.xls", "-w", "shop", cwd=shop.parent)
     assert wrong.returncode == 2
-    assert "End the name in .parquet, .csv or .jsonl" in wrong.stderr
+    assert "--out: 'churn.xls' does not end in .parquet or .csv" in wrong.stderr
 
 
 def test_run_does_everything_the_plan_names(shop, run):
