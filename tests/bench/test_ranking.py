@@ -333,6 +333,11 @@ def test_a_test_of_nobody_is_refused_before_the_work():
     found = "no user has a past and then an event to be asked for. Nothing could be measured.*at least three events"
     with pytest.raises(ModelError, match=found):
         bench(frame, models=("popular",))
+    again = [(u, i, DAY + dt.timedelta(days=d)) for u in "uv" for d, i in enumerate("abac")]
+    data = sequences.read(pl.DataFrame(again, schema=["user_id", "item_id", "at"], orient="row"))
+    task = protocols.time(data, protocols.Settings(cut=DAY + dt.timedelta(days=2)))  # next comes a again, later c
+    with pytest.raises(ModelError, match=found):
+        ranking.run(data, task, ranking.Options(models=("popular",)), dataset="again", runtime=Runtime())
 
 
 def test_a_validation_of_nobody_is_refused_where_settings_are_chosen():

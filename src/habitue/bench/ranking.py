@@ -367,8 +367,8 @@ def _listed(scores: Floats, past: Past, data: Sequences, users: Ints, repeats: b
 
 
 def _somebody(question: Question, consequence: str) -> None:
-    """Refuse a question to nobody before anything is fitted."""
-    if not question.asked.size:
+    """Refuse a question to nobody before anything is fitted; the slice `all` decides, it names the winner."""
+    if not (question.slices["all"][0].nnz if question.slices else question.asked.size):
         raise ModelError(
             "bench ranking",
             found="no user has a past and then an event to be asked for",
