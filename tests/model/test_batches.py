@@ -1,12 +1,16 @@
 """What a question may see, and the numbers it is given, worked by hand."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from habitue.model.batches import GAPS, NEVER, Batch, collate, sets_before
-from habitue.model.past import PURCHASE, REFUND
+from habitue.model.batches import ALIKE, GAPS, NEVER, SHORT, Batch, Questions, collate, known, sets_before
+from habitue.model.past import PURCHASE, REFUND, Histories
 
 HALF_LIVES = (10.0,)
 
@@ -23,17 +27,55 @@ def past(make_past):
     )
 
 
-def ask(past, user, days, *, window=8, users=None, ranked=None):
+@pytest.fixture(scope="module")
+def make_lengths():
+    """Return lengths -> a past in which user b has so many sets, a day apart."""
+
+    def make(lengths):
+        sets = sum(lengths)
+        every = Histories(
+            user_keys=np.arange(len(lengths)),
+            set_start=np.r_[0, np.cumsum(lengths)],
+            set_at=np.concatenate([100.0 - np.arange(n, 0, -1) for n in lengths] + [[]]),
+            set_kind=np.zeros(sets, dtype=np.int8),
+            row_start=np.arange(sets + 1),
+            row_item=np.zeros(sets, dtype=np.int32),
+            row_quantity=np.ones(sets, dtype=np.float32),
+            row_value=np.ones(sets, dtype=np.float32),
+        )
+        return SimpleNamespace(histories=every, day=100.0)
+
+    return make
+
+
+def ask(past, user, days, *, window=8, users=None, ranked=None, clock=True, half_lives=HALF_LIVES):
+    """Ask about the newest `window` sets of some users; every user is a stretch of its own."""
     every = past.histories if users is None else past.histories.take(users)
-    at = past.day - np.array(days, dtype=float)
+    user, at = np.array(user), past.day - np.array(days, dtype=float)
+    mine = np.arange(len(every.user_keys))
+    questions = Questions(
+        user=mine,
+        start=np.maximum(every.set_start[:-1], every.set_start[1:] - window),
+        end=every.set_start[1:],
+        of=user,
+        before=sets_before(every, user, at),
+        at=at,
+        ranked=len(user) if ranked is None else ranked,
+    )
     kinds = np.arange(len(every.kinds) + 1)
     return collate(
-        every, np.array(user), at, kinds=kinds, window=window, half_lives=HALF_LIVES, season=False, ranked=ranked
+        known(every, season=False), questions, kinds=kinds, half_lives=half_lives, clock=clock, window=window
     )
 
 
 def in_sight(batch: Batch, token: int) -> list[int]:
-    return batch.pair_to[batch.pair_from == token].tolist()
+    """Return the sets a token sees, oldest first."""
+    found = []
+    for group in batch.groups:
+        for row, place in (group.token == token).nonzero().tolist():
+            back = group.back[row if len(group.back) > 1 else 0, place]
+            found += [int(group.token[row, k]) for k in (back > 0).nonzero()[:, 0]]
+    return found
 
 
 def test_sets_before_are_strictly_before(past):
@@ -43,24 +85,60 @@ def test_sets_before_are_strictly_before(past):
 
 def test_a_set_sees_itself_and_what_came_before_a_question_only_what_came_before(past):
     batch = ask(past, [0, 0, 1, 2], [20, 0, 0, 0])
-    assert batch.sets == 4 and batch.queries == 4
+    assert batch.sets == 4 and batch.asked.tolist() == [4, 5, 6, 7]
     assert [in_sight(batch, t) for t in range(4)] == [[0], [0, 1], [0, 1, 2], [3]]
-    assert [in_sight(batch, t) for t in range(4, 8)] == [[0, 4], [0, 1, 2, 5], [3, 6], [7]]
-    assert (batch.pair_from.diff() >= 0).all()
+    assert [in_sight(batch, t) for t in range(4, 8)] == [[0], [0, 1, 2], [3], []]
+
+
+def test_without_a_clock_the_newest_set_in_sight_answers(past):
+    batch = ask(past, [0, 0, 1], [20, 0, 0], users=[0, 1], clock=False)
+    assert batch.sets == len(batch.kind) == 4 and batch.asked.tolist() == [0, 2, 3]
+    assert [in_sight(batch, t) for t in range(4)] == [[0], [0, 1], [0, 1, 2], [3]]
+    assert all(group.gap is None for group in batch.groups)
+
+
+def test_questions_may_come_in_any_order(past):
+    one, other = ask(past, [0, 1, 0], [20, 0, 0]), ask(past, [1, 0, 0], [0, 0, 20])
+    for first, second in ((4, 6), (5, 4), (6, 5)):
+        assert in_sight(one, first) == in_sight(other, second)
+        assert one.numbers[first].equal(other.numbers[second])
+
+
+@settings(deadline=None)
+@given(lengths=st.lists(st.integers(0, 30), min_size=1, max_size=6), asked=st.integers(0, 3), clock=st.booleans())
+def test_each_token_lies_in_one_group_and_finds_its_way_back(make_lengths, lengths, asked, clock):
+    past = make_lengths(lengths)
+    user = np.repeat([u for u, n in enumerate(lengths) if n], asked).astype(int)
+    batch = ask(past, user, np.zeros(len(user)), window=64, clock=clock)
+    laid = torch.cat([group.token.ravel() for group in batch.groups])
+    tokens = len(batch.kind)
+    assert laid[batch.order].tolist() == list(range(tokens))
+    assert sorted(laid[laid < tokens].tolist()) == list(range(tokens))
+    owner = np.r_[np.repeat(np.arange(len(lengths)), lengths), user if clock else []]
+    for token in range(tokens):
+        seen = in_sight(batch, token)
+        assert len(seen) == (token - np.flatnonzero(owner == owner[token])[0] + 1 if token < batch.sets
+                             else lengths[int(owner[token])])  # fmt: skip
+        assert (owner[seen] == owner[token]).all()
+    for group in batch.groups:
+        sets = (group.token[:, : group.sets] < batch.sets).sum(1)
+        assert group.sets <= max(SHORT, ALIKE * int(sets.min()))
 
 
 def test_the_window_keeps_the_newest_sets(past):
     batch = ask(past, [0], [0], window=2)
-    assert in_sight(batch, 2) == [1, 2] and in_sight(batch, 4) == [1, 2, 4]
+    assert in_sight(batch, 1) == [0, 1] and in_sight(batch, 3) == [0, 1]  # of sets 20 and 10 days ago
+    assert batch.numbers[0, 2] == np.log(2).astype(np.float32)  # the purchase before them is known all the same
     assert batch.met_item.tolist() == [0, 1, 2]  # a and c were given back, b was bought in the newer purchase
 
 
 def test_distance_is_counted_from_the_newest_set_and_time_in_classes(past):
-    batch = ask(past, [0], [0])
-    mine = batch.pair_from == 4
-    assert batch.pair_back[mine].tolist() == [3, 2, 1, 0]
-    assert batch.pair_gap[mine].tolist() == [int(2 * np.log1p(d)) for d in (30, 20, 10, 0)]
-    assert ask(past, [0], [-1e9]).pair_gap.max() == GAPS - 1
+    batch = ask(past, [0], [0], users=[0])
+    (group,) = batch.groups
+    assert group.token.tolist() == [[0, 1, 2, 3]]
+    assert group.back[0].tolist() == [[1, 0, 0], [2, 1, 0], [3, 2, 1], [3, 2, 1]]
+    assert group.gap[0, 3].tolist() == [int(2 * np.log1p(d)) for d in (30, 20, 10)]
+    assert ask(past, [0], [-1e9]).groups[0].gap.max() == GAPS - 1
 
 
 def test_kinds_are_told_apart_and_a_question_is_the_last(past):
@@ -111,16 +189,20 @@ def test_a_users_numbers_do_not_depend_on_the_others(past):
 def test_only_the_questions_that_rank_are_told_what_was_met(past):
     whole, first = ask(past, [0, 1], [0, 0]), ask(past, [0, 1], [0, 0], ranked=1)
     assert first.met_query.tolist() == [0, 0, 0] and first.met.equal(whole.met[:3])
-    assert first.pair_to.equal(whole.pair_to) and first.numbers.equal(whole.numbers)
+    assert first.numbers.equal(whole.numbers)
+    assert not len(ask(past, [0, 1], [0, 0], half_lives=()).met)
 
 
 def test_no_set_at_all(make_past):
     batch = ask(make_past(items="a", users=[4]), [0], [0])
-    assert batch.sets == 0 and in_sight(batch, 0) == [0] and len(batch.met) == 0
+    assert batch.sets == 0 and in_sight(batch, 0) == [] and len(batch.met) == 0
 
 
 def test_a_batch_moves_as_a_whole(past):
     batch = ask(past, [0], [0])
     moved = batch.to("meta")
     assert moved.sets == batch.sets
-    assert all(getattr(moved, f.name).is_meta for f in dataclasses.fields(Batch) if f.name != "sets")
+    named = [f.name for f in dataclasses.fields(Batch) if f.name not in ("sets", "groups")]
+    assert all(getattr(moved, name).is_meta for name in named)
+    assert all(g.token.is_meta and g.back.is_meta and g.gap.is_meta for g in moved.groups)
+    assert ask(past, [0], [0], clock=False).to("meta").groups[0].gap is None

@@ -21,14 +21,15 @@ from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.encode import text
 from habitue.model import behaviour
+from habitue.model.batches import Questions, collate, known, sets_before
 from habitue.model.behaviour import Config
-from habitue.model.past import PURCHASE, Past, histories, next_sets
+from habitue.model.past import PURCHASE, REFUND, Past, histories, next_sets
 
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 CUT = START + dt.timedelta(days=210)
 HORIZON = 28
 RUNTIME = Runtime(seed=1, threads=1)
-TINY = Config(width=16, blocks=1, steps=120, questions=128, content=8)
+TINY = Config(width=16, blocks=1, passes=1000, steps=120, questions=128, content=8)
 
 
 @functools.cache
@@ -139,12 +140,10 @@ def test_truncated_histories_give_the_same_scores_bit_for_bit():
 
 @pytest.mark.parametrize("users", [[0], [79], [6, 7], [3, 1, 2], list(range(70))])
 def test_an_answer_does_not_depend_on_who_else_is_asked(users):
-    """Bit for bit with MKL, where it was measured; other libraries may sum the last rows of a product otherwise."""
+    """But for the last bits: longer stretches beside one's own change the order of sums."""
     alone, together = past_at().take(users), past_at()
     for answer in (behaviour.score, lambda s, p: behaviour.predict(s, p)["value"].to_numpy()):
-        one, other = answer(fitted(), alone), answer(fitted(), together)[users]
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
-        assert one.tobytes() == other.tobytes() or not torch.backends.mkl.is_available()
+        np.testing.assert_allclose(answer(fitted(), alone), answer(fitted(), together)[users], rtol=1e-4, atol=1e-5)
 
 
 def restored() -> tuple[behaviour.Model, behaviour.State]:
@@ -153,8 +152,17 @@ def restored() -> tuple[behaviour.Model, behaviour.State]:
 
 @torch.inference_mode()
 def ask(model, state, every, users, at):
-    batch = behaviour.collate(
-        every, users, at, kinds=np.arange(3), window=64, half_lives=state.config.again_days, season=False
+    questions = Questions(
+        user=users,
+        start=every.set_start[users],
+        end=every.set_start[users + 1],
+        of=np.arange(len(users)),
+        before=sets_before(every, users, at),
+        at=at,
+        ranked=len(users),
+    )
+    batch = collate(
+        known(every, season=False), questions, kinds=np.arange(3), half_lives=(), clock=state.config.clock, window=64
     )
     return model(batch, model.items(state.content))
 
@@ -208,30 +216,82 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
         behaviour.fit(past_at(), dataclasses.replace(short, width=8), runtime=RUNTIME, folder=tmp_path)
 
 
-def test_every_user_is_taken_once_a_pass():
-    lessons = behaviour._lessons(past_at())
-    steps = behaviour._Steps(None, lessons, TINY, None, None, None, RUNTIME)
-    lessons_a_pass = np.minimum(np.diff(lessons.first), behaviour.LESSONS_A_PASS)
-    assert lessons_a_pass.sum() < len(lessons.target)
-    a_pass = int(np.ceil(lessons_a_pass.sum() / TINY.questions))
-    taken = [steps.users(step) for step in range(2 * a_pass)]
+@pytest.mark.parametrize("clock", [True, False])
+def test_every_lesson_is_taken_once_a_pass(clock):
+    config = dataclasses.replace(TINY, clock=clock, window=5)
+    lessons = behaviour._lessons(past_at(), config)
+    every = lessons.known.every
+    a_pass, stretches = behaviour._drawn(lessons, config, seed=1)
+    assert a_pass == int(np.ceil(len(lessons.target) / TINY.questions))
+    taken = [stretches(step) for step in range(2 * a_pass)]
     for first in (0, a_pass):
-        assert np.sort(np.concatenate(taken[first : first + a_pass])).tolist() == list(range(80))
-    assert [t.tolist() for t in taken[:a_pass]] != [t.tolist() for t in taken[a_pass:]]
+        found = []
+        for some in taken[first : first + a_pass]:
+            asked, of = some.about(lessons.key)
+            target = lessons.target[asked]
+            assert len(asked) and (some.end - some.start).max() <= 5
+            assert (every.set_user[target] == some.user[of]).all()
+            assert ((target > some.start[of]) | (target == every.set_start[some.user[of]])).all()
+            assert (target <= some.end[of]).all()
+            found.append(target)
+        assert np.sort(np.concatenate(found)).tolist() == lessons.target.tolist()
+    places = [np.sort(np.concatenate([s.start for s in taken[f : f + a_pass]])).tolist() for f in (0, a_pass)]
+    assert places[0] != places[1]  # histories are cut elsewhere
+    assert stretches(0).start.tolist() == taken[0].start.tolist()  # and a step is the same whenever it is asked for
 
 
-def test_lessons_are_drawn_from_the_users_own_without_repeats():
-    lessons = behaviour._lessons(past_at())
-    steps = behaviour._Steps(None, lessons, TINY, None, None, None, RUNTIME)
-    users = np.array([3, 4, 70])
-    count = np.diff(lessons.first)[users]
-    assert count.max() > behaviour.LESSONS_A_PASS
-    drawn, asker = steps.drawn(users, np.random.default_rng(0))
-    assert len(np.unique(drawn)) == len(drawn)
-    assert lessons.every.set_user[lessons.target[drawn]].tolist() == users[asker].tolist()
-    assert np.bincount(asker).tolist() == np.minimum(count, behaviour.LESSONS_A_PASS).tolist()
-    again, _ = steps.drawn(users, np.random.default_rng(1))
-    assert again.tolist() != drawn.tolist()
+def test_a_lesson_is_asked_in_the_pause_before_it_and_sees_what_came_before_that_moment(make_past):
+    past = make_past((1, 30, "a"), (1, 20, "b", REFUND), (1, 10, "c"), (2, 5, "a"), items="abc")
+    lessons = behaviour._lessons(past, TINY)
+    assert lessons.target.tolist() == [0, 2, 3]
+    loss = behaviour._Loss(None, lessons, TINY, None, None, None, None, RUNTIME)
+    seen = set()
+    for seed in range(50):
+        at, before = loss.moments(np.arange(3), np.random.default_rng(seed))
+        days = past.day - at
+        assert days[0] == 30 and before[0] == 0 and days[2] == 5 and before[2] == 3
+        assert 10 <= days[1] < 30 and before[1] == (1 if days[1] >= 20 else 2)
+        seen.add(int(before[1]))
+    assert seen == {1, 2}
+
+
+def test_without_a_clock_it_ranks_what_follows_and_knows_no_time(make_past):
+    """Users go round a circle of six products; the moments say nothing and are mixed up."""
+    start = np.arange(60) % 6
+    rows = [(u, 40 - t - (u % 5) * 0.1, "abcdef"[(start[u] + t) % 6]) for u in range(60) for t in range(4 + u % 3)]
+    past = make_past(*rows, items="abcdef")
+    config = dataclasses.replace(behaviour.SEQUENCE, width=16, steps=150, passes=1000, questions=64, dropout=0.1)
+    state = behaviour.fit(past, config, runtime=RUNTIME)
+    assert not state.again and not state.labelled and state.steps == 150
+    length = np.diff(past.histories.set_start)
+    wanted = (start + length) % 6
+    assert (behaviour.score(state, past).argmax(axis=1) == wanted).mean() > 0.95
+    moved = dataclasses.replace(past.histories, set_at=past.histories.set_at - 1000.0)
+    later = dataclasses.replace(past, histories=moved)
+    assert behaviour.score(state, later).tobytes() == behaviour.score(state, past).tobytes()
+    with pytest.raises(ModelError, match="without a clock.*leave `clock` on"):
+        behaviour.predict(state, past)
+    stranger = make_past(items="abcdefg", users=[9])
+    np.testing.assert_allclose(
+        behaviour.score(state, stranger), np.log1p([[*np.bincount(past.histories.row_item), 0]]), rtol=1e-6
+    )
+
+
+def test_repeats_are_counted_among_what_is_to_be_foretold(make_past):
+    past = make_past((1, 30, "ab"), (1, 20, "bc"), (1, 10, "a", REFUND), (2, 5, "a"), items="abc")
+    lessons = behaviour._lessons(past, TINY)
+    assert behaviour._repeats(past.histories, lessons.target) == pytest.approx(1 / 5)
+    assert lessons.again and not behaviour._lessons(make_past((1, 30, "ab"), (1, 20, "c"), items="abc"), TINY).again
+
+
+@pytest.mark.parametrize("clock", [True, False])
+@pytest.mark.parametrize("item", ["a", "ab"])
+def test_a_user_of_very_many_events(make_past, clock, item):
+    """Longer than the window many times over, all the same product; and a user of one event beside it."""
+    past = make_past(*((1, days, item) for days in range(1, 700)), (2, 3, "b"), items="ab")
+    config = dataclasses.replace(TINY, steps=4, questions=64, window=16, clock=clock)
+    state = behaviour.fit(past, config, runtime=RUNTIME)
+    assert np.isfinite(behaviour.score(state, past)).all()
 
 
 def test_a_customer_of_more_orders_than_a_step_holds(make_past):
@@ -264,7 +324,7 @@ def test_a_kind_it_never_met_is_no_error():
 
 def test_purchases_alone_are_targets(make_past):
     past = make_past((1, 20, "a"), (1, 10, "b", "Order Refunded"), (1, 5, "c"), items="abc")
-    lessons = behaviour._lessons(past)
+    lessons = behaviour._lessons(past, TINY)
     assert past.histories.set_kind[lessons.target].tolist() == [past.histories.kinds.index(PURCHASE)] * 2
     np.testing.assert_allclose(past.day - lessons.after, [20, 20])  # the pause began with the last purchase
 

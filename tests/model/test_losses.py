@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from habitue.model.losses import CHUNK, Sparse, expected_money, set_cross_entropy, zero_inflated_log_normal
+from habitue.model.losses import CHUNK, Sparse, Trend, expected_money, set_cross_entropy, zero_inflated_log_normal
 
 Q, ITEMS, WIDTH, TRENDS, MOMENTS = 2 * CHUNK + 7, 23, 5, 2, 4  # three chunks, the last one short
 
@@ -27,9 +27,7 @@ def given() -> dict:
         "queries": torch.randn(Q, WIDTH),
         "table": torch.randn(ITEMS, WIDTH),
         "bias": torch.randn(ITEMS),
-        "trend": torch.randn(TRENDS, MOMENTS, ITEMS),
-        "trend_row": torch.randint(MOMENTS, (Q,)),
-        "trend_weight": torch.randn(Q, TRENDS),
+        "trend": Trend(torch.randn(TRENDS, MOMENTS, ITEMS), torch.randint(MOMENTS, (Q,)), torch.randn(Q, TRENDS)),
         "extra": sparse(torch.randn(Q, ITEMS) * mask),
         "target": sparse(target / target.sum(1, keepdim=True)),
         "weight": torch.rand(Q),
@@ -39,7 +37,8 @@ def given() -> dict:
 def plain(given: dict) -> torch.Tensor:
     """The same loss, every score at once, gradients by autograd."""
     scores = given["queries"] @ given["table"].T + given["bias"]
-    scores = scores + torch.einsum("qk,kqi->qi", given["trend_weight"], given["trend"][:, given["trend_row"]])
+    trend = given["trend"]
+    scores = scores + torch.einsum("qk,kqi->qi", trend.weight, trend.rates[:, trend.row])
     scores = scores.index_put((given["extra"].row, given["extra"].column), given["extra"].value, accumulate=True)
     target = torch.zeros(Q, ITEMS, dtype=scores.dtype)
     target[given["target"].row, given["target"].column] = given["target"].value.to(scores.dtype)
@@ -47,7 +46,7 @@ def plain(given: dict) -> torch.Tensor:
 
 
 def learnt(given: dict) -> list[torch.Tensor]:
-    tensors = [given[name] for name in ("queries", "table", "trend_weight")] + [given["extra"].value]
+    tensors = [given["queries"], given["table"], given["trend"].weight, given["extra"].value]
     return [t.requires_grad_() for t in tensors]
 
 
@@ -60,15 +59,38 @@ def test_set_cross_entropy_and_its_gradient_equal_autograds(given):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_what_is_not_given_adds_nothing(given):
+    bare = {name: given[name] for name in ("queries", "table", "target", "weight")}
+    nothing = torch.zeros(0, dtype=torch.int64)
+    full = {
+        **bare,
+        "bias": torch.zeros(ITEMS),
+        "trend": Trend(torch.zeros(1, 1, ITEMS), torch.zeros(Q, dtype=torch.int64), torch.ones(Q, 1)),
+        "extra": Sparse(nothing, nothing, torch.zeros(0)),
+    }
+    assert set_cross_entropy(**bare).item() == pytest.approx(plain(full).item(), rel=1e-5)
+
+
+def test_in_bfloat16_the_loss_and_its_gradient_are_near(given):
+    tensors = learnt(given)
+    loss = set_cross_entropy(**given, half=True)
+    torch.testing.assert_close(loss, plain(given), rtol=1e-2, atol=0)
+    for got, expected in zip(
+        torch.autograd.grad(loss, tensors), torch.autograd.grad(plain(given), tensors), strict=True
+    ):
+        assert got.dtype == torch.float32
+        torch.testing.assert_close(got, expected, rtol=0.05, atol=0.02 * expected.abs().max().item())
+
+
 def test_set_cross_entropy_by_hand():
     """Scores ln 1, ln 2, ln 5; half the target on the second and half on the third: -(ln 1/4 + ln 5/8) / 2."""
     loss = set_cross_entropy(
         torch.tensor([[1.0]]),
         torch.zeros(3, 1),
-        torch.tensor([0.0, math.log(2), 0.0]),
-        trend=torch.tensor([[[9.0, 9.0, 9.0], [0.0, 0.0, math.log(5) / 2]]]),
-        trend_row=torch.tensor([1]),
-        trend_weight=torch.tensor([[1.0]]),
+        bias=torch.tensor([0.0, math.log(2), 0.0]),
+        trend=Trend(
+            torch.tensor([[[9.0, 9.0, 9.0], [0.0, 0.0, math.log(5) / 2]]]), torch.tensor([1]), torch.tensor([[1.0]])
+        ),
         extra=Sparse(torch.tensor([0]), torch.tensor([2]), torch.tensor([math.log(5) / 2])),
         target=Sparse(torch.tensor([0, 0]), torch.tensor([1, 2]), torch.tensor([0.5, 0.5])),
         weight=torch.tensor([2.0]),
@@ -80,7 +102,9 @@ def test_set_cross_entropy_of_one_question_does_not_depend_on_the_others(given):
     whole = set_cross_entropy(**given)
     alone = []
     for q in range(Q):
-        rows = {name: given[name][q : q + 1] for name in ("queries", "trend_row", "trend_weight", "weight")}
+        rows = {name: given[name][q : q + 1] for name in ("queries", "weight")}
+        trend = given["trend"]
+        rows["trend"] = Trend(trend.rates, trend.row[q : q + 1], trend.weight[q : q + 1])
         for name in ("extra", "target"):
             one = given[name]
             here = one.row == q

@@ -276,10 +276,9 @@ def _choose(
 def _fit(module: ModuleType, past: Past, config: Any, runtime: Runtime, notes: list[str]) -> Any:
     state = module.fit(past, config, runtime=runtime)
     for part in (state, *getattr(state, "views", {}).values()):
-        wanted = getattr(getattr(part, "config", None), "steps", None)
-        done = getattr(part, "steps", None)
-        if wanted is not None and done is not None and done < wanted:
-            notes.append(f"the budget ended training after {done:,} of {wanted:,} steps")
+        planned, done = getattr(part, "planned", 0), getattr(part, "steps", 0)
+        if done < planned:
+            notes.append(f"the budget ended training after {done:,} of {planned:,} steps")
     return state
 
 

@@ -1,22 +1,23 @@
-"""Histories and questions -> the flat tensors of one step; no row of padding anywhere.
+"""Stretches of histories and questions -> the flat tensors of one step; no step and no logit of padding.
 
-Tokens are the S sets of the users, one after the other, then the Q questions ("what next, at this moment?"). A token
-sees the sets of its user up to its own moment: a set itself and those before it, a question every set strictly before
-it. No token sees a question but that question itself. All sums over money are made in whole cents, so that a user's
-numbers do not depend on who else is in the batch.
+A stretch is a run of one user's sets, read as tokens one after the other. A question ("what next, at this moment?")
+belongs to a stretch and sees the sets of it that came strictly before its moment. Where there is a clock a question is
+a token of its own, which tells the moment; without one the newest set it sees answers for it. No token sees a question.
+All sums over money are made in whole cents, so that a user's numbers do not depend on who else is in the batch.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from habitue.model.past import PURCHASE, Histories, Ints, ranges
+from habitue.model.past import PURCHASE, Floats, Histories, Ints, ranges
 
 Doubles = npt.NDArray[np.float64]
 
@@ -24,11 +25,47 @@ NUMBERS = 12  # what `numbers` holds, see _numbers
 GAPS = 16  # classes of time between two sets
 NEVER = 400.0  # days; stands for "no set before"
 YEAR = 365.25
+ALIKE = 2  # stretches attended together: none more than so many times longer than another
+SHORT = 8  # sets; stretches up to this long are alike
+
+
+@dataclass(frozen=True)
+class Known:
+    """Histories, and what is told of each set; made once, read by every step."""
+
+    every: Histories
+    season: bool  # tell the place in the year: only a shop known for a year can learn from it
+    cents: Ints  # [S + 1] of all sets before each
+    bought: Ints  # [S + 1] purchases among all sets before each
+    numbers: Floats  # [S, NUMBERS]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Q questions about G stretches; the first `ranked` of them are told what was met before."""
+
+    start: Ints  # [G] the stretch's sets are start:end of the histories, all of one user
+    end: Ints  # [G]
+    user: Ints  # [G]
+    of: Ints  # [Q] the stretch
+    before: Ints  # [Q] the question sees sets start[of]:before
+    at: Doubles  # [Q] moment, days since 1970-01-01 UTC; later than every set it sees
+    ranked: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Stretches of like length, attended together: b stretches, T tokens and K sets at most."""
+
+    token: Tensor  # [b, T] place among the N tokens, sets first, then questions; N = none
+    sets: int  # K: token[:, :K] are the sets
+    back: Tensor  # [b, T, K], or [1, T, K] when the same for all: 0 = out of sight, 1 = the newest set in sight, ...
+    gap: Tensor | None  # [b, T, K] class of the time between; None without a clock
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's tensors; N = S + Q tokens, P pairs of tokens, C pairs of a question and a product met before it."""
+    """One step's tensors; N = S sets + the questions that are tokens, C pairs of a question and a product met."""
 
     sets: int
     kind: Tensor  # [N] index of the action; a question has the last one
@@ -38,69 +75,85 @@ class Batch:
     row_set: Tensor  # [R]
     row_item: Tensor  # [R]
     row_share: Tensor  # [R] 1 / rows of the set
-    pair_from: Tensor  # [P] the token that looks, ascending
-    pair_to: Tensor  # [P] the token looked at
-    pair_back: Tensor  # [P] 0 = itself (a question), 1 = the newest set in sight, ...
-    pair_gap: Tensor  # [P] class of the time between them
+    asked: Tensor  # [Q] the token that answers each question
+    groups: tuple[Group, ...]
+    order: Tensor  # [N] where each token lies in the groups' tokens, one group after the other
     met_query: Tensor  # [C] question, ascending
     met_item: Tensor  # [C]
     met: Tensor  # [C, len(half_lives) + 4]
 
-    @property
-    def queries(self) -> int:
-        """Number of questions."""
-        return len(self.kind) - self.sets
-
     def to(self, device: str) -> Batch:
         """Return the batch on a device."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in dataclasses.fields(self) if f.name != "sets"}
-        return dataclasses.replace(self, **moved)
+        groups = tuple(
+            dataclasses.replace(
+                g, token=g.token.to(device), back=g.back.to(device), gap=None if g.gap is None else g.gap.to(device)
+            )
+            for g in self.groups
+        )
+        tensors = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
+        return dataclasses.replace(self, **moved, groups=groups)
+
+
+def known(every: Histories, *, season: bool) -> Known:
+    """Tell of every set what is known at its moment, its own products included; O(S log S)."""
+    cents = np.rint(every.row_value.astype(np.float64) * 100).astype(np.int64)
+    bare = Known(
+        every,
+        season,
+        cents=_before(np.add.reduceat(cents, every.row_start[:-1]) if len(every.set_at) else cents),
+        bought=_before((every.set_kind == every.kinds.index(PURCHASE)).astype(np.int64)),
+        numbers=np.zeros((0, NUMBERS), dtype=np.float32),
+    )
+    sets = np.arange(len(every.set_at))
+    money = np.diff(bare.cents) / 100
+    own = [np.log1p(np.diff(every.row_start)), np.sign(money) * np.log1p(np.abs(money))]
+    return dataclasses.replace(bare, numbers=_numbers(bare, every.set_user, sets, every.set_at, own))
+
+
+def told(known: Known, user: Ints, before: Ints, at: Doubles) -> Floats:
+    """Return the numbers of questions [Q, NUMBERS]: what is known at `at` of the user's sets before `before`."""
+    return _numbers(known, user, before, at, [np.zeros(len(user))] * 2)
 
 
 def collate(
-    every: Histories,
-    user: Ints,
-    at: Doubles,
-    *,
-    kinds: Ints,
-    window: int,
-    half_lives: tuple[float, ...],
-    season: bool,
-    ranked: int | None = None,
+    known: Known, ask: Questions, *, kinds: Ints, half_lives: tuple[float, ...], clock: bool, window: int
 ) -> Batch:
-    """Build the batch of the users in `every` and the questions (user, at); O(sets x window + rows in sight).
+    """Build the batch of some questions; O(sets of the stretches + pairs in sight).
 
-    user [Q] index into `every`; at [Q] days since 1970-01-01 UTC; kinds: place of each of `every.kinds` in the
-    model's own list, and last the place of a question; `window`: newest sets that a token looks at and that count as
-    met; half_lives: days; season: tell the place in the year (only a shop known for a year can learn from it);
-    `ranked`: so many questions, the first ones, rank products and are told what was met before (None = all).
+    kinds: place of each of the histories' kinds in the model's own list, and last the place of a question;
+    half_lives: days; () = nothing is told of products met before; `clock`: a question is a token that tells its
+    moment, else it must see a set; `window`: newest sets whose products count as met.
     """
-    owner, sets = every.set_user, len(every.set_at)
-    # The sets in sight of a token end before `end`; those strictly before its own moment end before `known`.
-    known = np.r_[np.arange(sets), sets_before(every, user, at)]
-    end = np.r_[np.arange(sets) + 1, known[sets:]]
-    whose, when = np.r_[owner, user], np.r_[every.set_at, at]
-    first = every.set_start[whose]
-    start = np.maximum(first, end - window)
-    back, gap, pair_from, pair_to = _pairs(every, start, end, when, sets)
-    asked = slice(sets, None if ranked is None else sets + ranked)
-    met_query, met_item, met = _met(every, at[:ranked], start[asked], end[asked], half_lives)
-    size = np.diff(every.row_start)
-    of_kind = np.r_[kinds[every.set_kind], np.full(len(user), kinds[-1])]
+    every = known.every
+    sets = ranges(ask.start, ask.end)
+    length = ask.end - ask.start
+    first = _before(length)[:-1]  # place of each stretch's first token
+    count, asked = len(sets), len(ask.of) if clock else 0
+    rows = ranges(every.row_start[sets], every.row_start[sets + 1])
+    size = np.diff(every.row_start)[sets]
+    row_set = np.repeat(np.arange(count), size)
+    numbers, when = known.numbers[sets], every.set_at[sets]
+    if clock:
+        user = ask.user[ask.of]
+        numbers = np.r_[numbers, told(known, user, ask.before, ask.at)]
+        when = np.r_[when, ask.at]
+    groups, order = _groups(ask, length, first, when, clock=clock)
+    met_query, met_item, met = _met(every, ask, half_lives, window)
+    of_kind = np.r_[kinds[every.set_kind[sets]], np.full(asked, kinds[-1])]
     tensor = torch.from_numpy
     return Batch(
-        sets=sets,
+        sets=count,
         kind=tensor(of_kind.astype(np.int64)),
-        hour=tensor((every.set_at % 1 * 24).astype(np.int64)),
-        weekday=tensor(((np.floor(every.set_at) + 3) % 7).astype(np.int64)),  # 1970-01-01 was a Thursday
-        numbers=tensor(_numbers(every, whose, when, first, known, season=season)),
-        row_set=tensor(every.row_set),
-        row_item=tensor(every.row_item.astype(np.int64)),
-        row_share=tensor((1 / size[every.row_set]).astype(np.float32)),
-        pair_from=tensor(pair_from),
-        pair_to=tensor(pair_to),
-        pair_back=tensor(back),
-        pair_gap=tensor(gap),
+        hour=tensor((every.set_at[sets] % 1 * 24).astype(np.int64)),
+        weekday=tensor(((np.floor(every.set_at[sets]) + 3) % 7).astype(np.int64)),  # 1970-01-01 was a Thursday
+        numbers=tensor(numbers),
+        row_set=tensor(row_set),
+        row_item=tensor(every.row_item[rows].astype(np.int64)),
+        row_share=tensor((1 / size[row_set]).astype(np.float32)),
+        asked=tensor(count + np.arange(asked) if clock else first[ask.of] + ask.before - ask.start[ask.of] - 1),
+        groups=groups,
+        order=tensor(order),
         met_query=tensor(met_query),
         met_item=tensor(met_item),
         met=tensor(met),
@@ -108,74 +161,95 @@ def collate(
 
 
 def sets_before(every: Histories, user: Ints, at: Doubles) -> Ints:
-    """Return for each (user, at) the index of the first set of that user that is not strictly before `at`."""
-    whose, when = np.r_[user, every.set_user], np.r_[at, every.set_at]
-    is_set = np.arange(len(whose)) >= len(user)
-    order = np.lexsort((is_set, when, whose))  # at the same moment the question comes first
-    passed = np.empty(len(whose), dtype=np.int64)
-    passed[order] = np.cumsum(is_set[order])
-    return passed[: len(user)]
+    """Return for each (user, at) the index of the first set of that user that is not strictly before `at`.
+
+    One binary search for all, O(Q log(sets of a user)).
+    """
+    low, high = every.set_start[user].copy(), every.set_start[user + 1].copy()
+    clock = np.r_[every.set_at, np.inf]
+    while (low < high).any():
+        middle = (low + high) // 2
+        earlier = (clock[middle] < at) & (low < high)
+        low, high = np.where(earlier, middle + 1, low), np.where(earlier, high, np.minimum(middle, high))
+    return low
 
 
-def _pairs(every: Histories, start: Ints, end: Ints, when: Doubles, sets: int) -> tuple[Ints, Ints, Ints, Ints]:
-    """Return (steps back, class of gap, from, to) of every pair in sight, and of each question with itself."""
-    count = end - start
-    tokens = np.arange(len(end))
-    pair_from, pair_to = np.repeat(tokens, count), ranges(start, end)
-    back = np.repeat(end, count) - pair_to
-    gap = when[pair_from] - every.set_at[pair_to]
-    itself = tokens[sets:]
-    pair_from, pair_to = np.r_[pair_from, itself], np.r_[pair_to, itself]
-    back, gap = np.r_[back, np.zeros_like(itself)], np.r_[gap, np.zeros(len(itself))]
-    order = np.argsort(pair_from, kind="stable")
-    classes = np.minimum(2 * np.log1p(np.maximum(gap, 0)), GAPS - 1).astype(np.int64)
-    return back[order], classes[order], pair_from[order], pair_to[order]
+def _groups(ask: Questions, length: Ints, first: Ints, when: Doubles, *, clock: bool) -> tuple[tuple[Group, ...], Ints]:
+    """Return the groups, and where each token lies in them."""
+    sets = int(length.sum())
+    tokens = sets + (len(ask.of) if clock else 0)
+    many = np.bincount(ask.of, minlength=len(length)) if clock else np.zeros_like(length)
+    turn, first_question = np.argsort(ask.of, kind="stable"), _before(many)[:-1]  # questions by stretch
+    seen = ask.before - ask.start[ask.of]  # sets that each question sees
+    alike = np.ceil(np.log(np.maximum(length, SHORT) / SHORT) / np.log(ALIKE) - 1e-9).astype(np.int64)
+    order, groups, placed = np.empty(tokens, dtype=np.int64), [], 0
+    for klass in np.unique(alike):
+        some = np.flatnonzero(alike == klass)
+        wide, more = int(length[some].max()), int(many[some].max(initial=0))
+        mine, asked = np.arange(wide), np.arange(more)
+        is_set, is_question = mine < length[some, None], asked < many[some, None]
+        question = np.full(is_question.shape, tokens)
+        question[is_question] = sets + turn[(first_question[some, None] + asked)[is_question]]
+        token = np.c_[np.where(is_set, first[some, None] + mine, tokens), question]
+        there = token < tokens
+        order[token[there]] = placed + np.flatnonzero(there)
+        placed += token.size
+        if clock:
+            padded = np.r_[seen, 0]
+            end = np.c_[np.broadcast_to(mine + 1, (len(some), wide)), padded[np.minimum(question - sets, len(seen))]]
+            at = np.r_[when, 0.0]
+            back = np.maximum(end[:, :, None] - mine, 0)
+            apart = at[token][:, :, None] - at[token[:, None, :wide]]
+            gap = torch.from_numpy(np.minimum(2 * np.log1p(np.maximum(apart, 0)), GAPS - 1).astype(np.int64))
+            back[np.broadcast_to(~is_set[:, None], back.shape)] = 0
+        else:  # the same for all: no token sees further than itself, and what pads comes last
+            back, gap = np.maximum(mine[:, None] + 1 - mine, 0)[None], None
+        groups.append(Group(torch.from_numpy(token), wide, torch.from_numpy(back), gap))
+    return tuple(groups), order
 
 
-def _numbers(
-    every: Histories, whose: Ints, when: Doubles, first: Ints, known: Ints, *, season: bool
-) -> npt.NDArray[np.float32]:
-    """Return what is known of the user just before each token, on log scales, and the token's own size and money."""
-    sets = len(every.set_at)
-    cents = np.rint(every.row_value.astype(np.float64) * 100).astype(np.int64)
-    money = _before(np.add.reduceat(cents, every.row_start[:-1]) if sets else cents)
-    bought = _before((every.set_kind == every.kinds.index(PURCHASE)).astype(np.int64))
-    own = np.r_[np.arange(sets), np.full(len(known) - sets, sets)]  # a question has neither size nor money
-    own_money = np.r_[np.diff(money), 0][own] / 100
-    size = np.r_[np.diff(every.row_start), 0][own]
-    orders, spent = bought[known] - bought[first], (money[known] - money[first]) / 100
-    some = known > first
+def _numbers(known: Known, user: Ints, before: Ints, when: Doubles, own: list[Doubles]) -> Floats:
+    """Return what is known at `when` of the user's sets before `before`, on log scales [N, NUMBERS].
+
+    `own`: size and money of the set itself.
+    """
+    every = known.every
+    first = every.set_start[user]
+    orders, spent = known.bought[before] - known.bought[first], (known.cents[before] - known.cents[first]) / 100
+    some = before > first
     clock = np.r_[every.set_at, 0.0]
-    since = np.where(some, when - clock[np.maximum(known - 1, 0)], NEVER)
+    since = np.where(some, when - clock[np.maximum(before - 1, 0)], NEVER)
     tenure = np.where(some, when - clock[first], 0.0)
-    recent = [bought[known] - bought[np.maximum(first, sets_before(every, whose, when - d))] for d in (30, 90)]
+    recent = [known.bought[before] - known.bought[sets_before(every, user, when - days)] for days in (30, 90)]
     angle = when / YEAR * 2 * np.pi
     columns = [
         np.log1p(since),
         np.log1p(tenure),
         np.log1p(orders),
-        np.log1p(size),
-        np.sign(own_money) * np.log1p(np.abs(own_money)),
+        *own,
         np.log1p(np.maximum(spent, 0) / np.maximum(orders, 1)),
         *(np.log1p(np.maximum(count, 0)) for count in recent),
         np.log1p(tenure / np.maximum(orders, 1)),
         some,
-        np.sin(angle) * season,
-        np.cos(angle) * season,
+        np.sin(angle) * known.season,
+        np.cos(angle) * known.season,
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _met(
-    every: Histories, at: Doubles, start: Ints, end: Ints, half_lives: tuple[float, ...]
-) -> tuple[Ints, Ints, npt.NDArray[np.float32]]:
-    """Return (question, product, features) for each product in a question's sight, ordered by question and product.
+def _met(every: Histories, ask: Questions, half_lives: tuple[float, ...], window: int) -> tuple[Ints, Ints, Floats]:
+    """Return (question, product, features) of what each question's user met in `window` sets, ordered by both.
 
     Features: log of its purchases, each worth half as much after a half-life, one column each; log days since it was
     last met; log purchases; log of its share in the user's purchases; log units a purchase.
     """
-    sets = ranges(start, end)
-    query_of_set = np.repeat(np.arange(len(at)), end - start)
+    if not half_lives:
+        none = np.zeros(0, dtype=np.int64)
+        return none, none, np.zeros((0, 4), dtype=np.float32)
+    of, before, at = ask.of[: ask.ranked], ask.before[: ask.ranked], ask.at[: ask.ranked]
+    start = np.maximum(every.set_start[ask.user[of]], before - window)
+    sets = ranges(start, before)
+    query_of_set = np.repeat(np.arange(ask.ranked), before - start)
     count = every.row_start[sets + 1] - every.row_start[sets]
     rows, row_of = ranges(every.row_start[sets], every.row_start[sets + 1]), np.repeat(np.arange(len(sets)), count)
     query = query_of_set[row_of]
@@ -192,7 +266,7 @@ def _met(
     last = np.full(len(places), np.inf)
     np.minimum.at(last, inverse, age)
     times = per_product(bought)
-    orders = np.bincount(query_of_set, weights=is_purchase, minlength=len(at))[met_query]
+    orders = np.bincount(query_of_set, weights=is_purchase, minlength=ask.ranked)[met_query]
     units = per_product(bought * np.log1p(np.abs(every.row_quantity[rows]))) / np.maximum(times, 1)
     columns = [np.log(per_product(bought * 0.5 ** (age / half_life)) + 0.05) for half_life in half_lives]
     columns += [np.log1p(last) - 3, np.log(times + 0.5), np.log((times + 0.2) / (orders + 0.4)), units - 2]
