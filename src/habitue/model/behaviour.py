@@ -5,7 +5,8 @@ hour, the weekday, the time gone by, its size and money. With a clock a question
 nothing else; it sees the sets strictly before that moment. Without one (`clock=False`, for files that hold an order
 only and for tables in which nobody is told the time) the newest set answers. Three terms score a product:
 
-    fit      answer . product vector; a product vector = id embedding + projected words
+    fit      answer . product vector; a product's vector starts as what its words say and learns from sales; one
+             without sales gets the vector that its words foretell, by a ridge regression over those with sales
     trend    what everybody bought lately, at the question's moment, weighed by the answer; with a clock only
     again    what this customer has met before: how often, how long ago, what share; a small network of its own, left
              out where the data hold next to no repeats
@@ -39,7 +40,6 @@ from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
 from habitue.model import train
 from habitue.model.batches import GAPS, NUMBERS, Batch, Doubles, Known, Questions, collate, known, sets_before, told
-from habitue.model.fuse import Sum
 from habitue.model.heads import Forecast
 from habitue.model.losses import Sparse, Trend, half_is_quick, set_cross_entropy
 from habitue.model.past import DAY_US, PURCHASE, Floats, Histories, Ints, Past, columns, places, ranges
@@ -50,10 +50,13 @@ SEEDED = True  # another seed is another model
 UNSOLD = -1e4  # score of a product without sales while training: no evidence against it
 FIRST_WEIGHT = 0.3  # of a customer's first order among the questions: LOG.md, "first orders"
 LABELS_A_STEP = 1.0  # questions about churn and money, per question about the next set
+FORECAST_WEIGHT = 0.2  # of churn and money in the loss
 LEAST_REPEATS = 0.02  # share of the rows to foretell that the customer had met; with fewer there is no `again`
 BOUND = 3.0  # numbers are cut this many spreads from their mean: later moments lie outside what was trained on
 MOMENTS = 400  # trend is kept for at most so many moments
 USERS_A_CALL = 256  # users scored at once
+SMALL = 0.02  # root mean square of the table that training starts from where the products have no words
+RIDGE = 0.01  # of the mean diagonal, for the vectors that words foretell
 SIMILAR = 8  # products whose content a product new to the state borrows
 
 
@@ -66,9 +69,9 @@ class Config:
     heads: int = 2
     dropout: float = tuned(0.3, 0.1, 0.6)
     window: int = 64  # newest sets a question sees
-    content: int = 128  # dimensions of the products' words
+    content: int = 128  # dimensions of the products' words; 0 = ids only
     clock: bool = True  # False: nobody is told the time
-    forecast_weight: float = 0.2  # of churn and money in the loss
+    seed: float = tuned(0.3, 0.03, 1.0, log=True)  # root mean square of the table that training starts from
     passes: float = tuned(20.0, 4, 40, log=True)  # over all lessons
     steps: int = 100_000  # at most
     questions: int = 384  # a step
@@ -76,7 +79,7 @@ class Config:
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "behaviour on sequences".
-SEQUENCE = Config(dropout=0.5, window=50, clock=False, passes=16, questions=512, learning_rate=3e-3)
+SEQUENCE = Config(dropout=0.5, window=50, clock=False, seed=0.1, passes=16, questions=512, learning_rate=3e-3)
 TREND_DAYS = (7.0, 30.0, 90.0)  # half-lives
 AGAIN_DAYS = (15.0, 60.0, 240.0)  # half-lives
 
@@ -92,7 +95,7 @@ class State:
     again: bool  # False: next to nothing is bought again, products met before gain nothing
     labelled: bool  # False: no horizon had closed, or nobody is told the time: churn and money were not trained
     weights: dict[str, Tensor]  # of Model
-    content: Tensor  # [I, C] words of the products, projected
+    told: Tensor  # [I, D] the vectors that the words alone foretell; zeros without words
     trend: Floats  # [K, I] at `as_of`; K = 0 without a clock
     sold: Floats  # [I] rows of the past, what a stranger is told without a clock
     steps: int  # trained
@@ -147,13 +150,11 @@ class Model(nn.Module):
     centre: Tensor
     spread: Tensor
 
-    def __init__(
-        self, config: Config, *, kinds: int, content: int, sold: Tensor, labels: tuple[Tensor, Tensor]
-    ) -> None:
+    def __init__(self, config: Config, *, kinds: int, items: Tensor, labels: tuple[Tensor, Tensor]) -> None:
         super().__init__()
-        width, items = config.width, len(sold)
+        width = config.width
         self.clock = config.clock
-        self.items = Sum(items, content, width, sold=sold)
+        self.items = nn.Parameter(items)  # [I, D]
         self.kind, self.hour, self.weekday = (_embedding(n, width) for n in (kinds + 2, 24, 7))
         self.register_buffer("centre", torch.zeros(NUMBERS))
         self.register_buffer("spread", torch.ones(NUMBERS))
@@ -163,12 +164,13 @@ class Model(nn.Module):
         self.trend = _constant(nn.Linear(width, len(TREND_DAYS)), 1 / len(TREND_DAYS))
         self.again = nn.Sequential(nn.Linear(len(AGAIN_DAYS) + 4, 16), nn.GELU(), nn.Linear(16, 1))
         self.again_customer = _constant(nn.Linear(width, 1), 0.0)
-        self.again_item = nn.Parameter(torch.zeros(items))
+        self.again_item = nn.Parameter(torch.zeros(len(items)))
         self.forecast = Forecast(width + NUMBERS, churned=labels[0], money=labels[1])
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, batch: Batch, table: Tensor) -> Tensor:
-        """Return one vector a question, [Q, D]; table [I, D]."""
+    def forward(self, batch: Batch) -> Tensor:
+        """Return one vector a question, [Q, D]."""
+        table = self.items
         members = table[batch.row_item] * batch.row_share[:, None]
         baskets = table.new_zeros(batch.sets, table.shape[1]).index_add(0, batch.row_set, members)  # [S, D]
         x = self.entry(baskets)
@@ -221,19 +223,17 @@ def fit(
         model = Model(
             config,
             kinds=len(past.histories.kinds),
-            content=content.shape[1],
-            sold=torch.from_numpy((sold > 0).astype(np.float32)),
+            items=_start(content, config),
             labels=(torch.from_numpy(lessons.churned), torch.from_numpy(lessons.money)),
         )
         _scale(model, lessons)
         model.to(runtime.device)
         a_pass, stretches = _drawn(lessons, config, runtime.seed)
         planned = min(config.steps, math.ceil(config.passes * a_pass))
-        words = torch.from_numpy(content).to(runtime.device)
         for_sale = torch.from_numpy((sold > 0).astype(np.float32)).to(runtime.device)
         done = train.run(
             model,
-            _Loss(model, lessons, config, words, trend, for_sale, stretches, runtime),
+            _Loss(model, lessons, config, trend, for_sale, stretches, runtime),
             train.Schedule(planned, config.learning_rate),
             seed=runtime.seed,
             folder=folder,
@@ -241,6 +241,9 @@ def fit(
             progress=progress,
             budget_s=runtime.budget_s,
         )
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    told = torch.from_numpy(_foretold(content, weights["items"].numpy(), sold))
+    weights["items"] = torch.where(torch.from_numpy(sold > 0)[:, None], weights["items"], told)
     return State(
         config=config,
         items=past.items,
@@ -248,8 +251,8 @@ def fit(
         season=lessons.known.season,
         again=lessons.again,
         labelled=len(lessons.label_at) > 0,
-        weights={name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
-        content=torch.from_numpy(content),
+        weights=weights,
+        told=told,
         trend=np.zeros((0, len(sold)), dtype=np.float32) if trend is None else trend.at(np.array([past.day]))[1].copy(),
         sold=sold,
         steps=done,
@@ -266,14 +269,14 @@ def score(state: State, past: Past) -> Floats:
     """
     index = places(state.items, past.items)
     with torch.inference_mode():
-        model, table = _restored(state, past, index)
+        model = _restored(state, past, index)
         rows = torch.from_numpy(np.where(index < 0, len(state.items), index))
         trend = torch.from_numpy(np.c_[state.trend, state.trend.min(axis=1, initial=0)])[:, rows]
         scores = np.empty((len(past.known), len(past.items)), dtype=np.float32)
         if not state.config.clock:
             scores[:] = columns(np.log1p(state.sold), index)
-        for users, batch, asked in _asked(state, past, model, table):
-            answer = asked @ table.T
+        for users, batch, asked in _asked(state, past, model):
+            answer = asked @ model.items.T
             if state.config.clock:
                 answer += model.trend(asked) @ trend
             if state.again:
@@ -297,8 +300,8 @@ def predict(state: State, past: Past) -> pl.DataFrame:
         )
     churn, value = np.empty(len(past.known)), np.empty(len(past.known))
     with torch.inference_mode():
-        model, table = _restored(state, past, places(state.items, past.items))
-        for users, batch, asked in _asked(state, past, model, table):
+        model = _restored(state, past, places(state.items, past.items))
+        for users, batch, asked in _asked(state, past, model):
             churn[users], value[users] = (a.numpy() for a in model.forecast.read(model.foretell(asked, batch)))
     return pl.DataFrame({"user_key": past.histories.user_keys, "churn": churn, "value": value})
 
@@ -408,14 +411,42 @@ def _trend(past: Past, half_lives: tuple[float, ...]) -> _Trend:
 
 
 def _content(words: sp.csr_matrix | None, dimensions: int, items: int) -> Floats:
-    """Return the words' leading singular vectors [I, C], mean square 1; without words one column of zeros."""
-    if words is None or not words.nnz:
-        return np.zeros((items, 1), dtype=np.float32)
+    """Return the words' leading singular vectors [I, C], mean square 1; C = 0 without words."""
+    if words is None or not words.nnz or not dimensions:
+        return np.zeros((items, 0), dtype=np.float32)
     kept = min(dimensions, *words.shape)
     left, size, _ = randomized_svd(words, kept, random_state=0)
     content = left * size
     scaled: Floats = (content / np.sqrt(np.square(content).mean())).astype(np.float32)
     return scaled
+
+
+def _start(content: Floats, config: Config) -> Tensor:
+    """Return the vectors training starts from [I, D]: the leading words, turned at random so that no axis is special.
+
+    LOG.md, "the table's seed": on Beauty .0735 against .0686 for an id embedding beside a projection of the words.
+    """
+    items = torch.from_numpy(content[:, : config.width])
+    if not items.shape[1]:
+        return SMALL * torch.randn(len(content), config.width)
+    turn = torch.linalg.qr(torch.randn(config.width, config.width))[0][: items.shape[1]]
+    start: Tensor = config.seed * (items / items.square().mean().sqrt()) @ turn
+    return start
+
+
+def _foretold(content: Floats, vectors: Floats, sold: Floats) -> Floats:
+    """Return the vectors [I, D] that a ridge regression on the words foretells, products with more sales counting more.
+
+    Without words, or without any product of zero sales to speak for, the mean.
+    """
+    weight = np.log1p(sold)[:, None]
+    mean = (weight * vectors).sum(axis=0) / max(float(weight.sum()), 1e-9)
+    centred = (weight * content).sum(axis=0) / max(float(weight.sum()), 1e-9)
+    inputs = content - centred
+    gram = inputs.T @ (weight * inputs)
+    gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / max(len(gram), 1) + 1e-6
+    told: Floats = (mean + inputs @ np.linalg.solve(gram, inputs.T @ (weight * (vectors - mean)))).astype(np.float32)
+    return told
 
 
 @dataclass(frozen=True)
@@ -486,7 +517,6 @@ class _Loss:
     model: Model
     lessons: _Lessons
     config: Config
-    content: Tensor
     trend: _Trend | None
     sold: Tensor  # [I] 0/1
     stretches: Callable[[int], _Stretches]
@@ -518,13 +548,12 @@ class _Loss:
             clock=self.config.clock,
             window=self.config.window,
         ).to(device)
-        table = model.items(self.content)
-        vectors = model(batch, table)
-        loss = self.next_set(batch, table, vectors[: len(asked)], asked, at)
+        vectors = model(batch)
+        loss = self.next_set(batch, vectors[: len(asked)], asked, at)
         if len(labelled):
             told = model.foretell(vectors, batch)[len(asked) :]
             churned, money = (torch.from_numpy(v[labelled]).to(device) for v in (lessons.churned, lessons.money))
-            loss = loss + self.config.forecast_weight * model.forecast.loss(told, churned, money)
+            loss = loss + FORECAST_WEIGHT * model.forecast.loss(told, churned, money)
         return loss
 
     def moments(self, asked: Ints, rng: np.random.Generator) -> tuple[Doubles, Ints]:
@@ -540,7 +569,7 @@ class _Loss:
         between, of = ranges(since, target), np.repeat(np.arange(len(asked)), target - since)
         return at, since + np.bincount(of[clock[between] < at[of]], minlength=len(asked))
 
-    def next_set(self, batch: Batch, table: Tensor, vectors: Tensor, asked: Ints, at: Doubles) -> Tensor:
+    def next_set(self, batch: Batch, vectors: Tensor, asked: Ints, at: Doubles) -> Tensor:
         """Return the cross-entropy of the sets asked for, a mean over a step's lessons."""
         lessons, model, device = self.lessons, self.model, self.runtime.device
         every, sets = lessons.known.every, lessons.target[asked]
@@ -557,7 +586,7 @@ class _Loss:
             trend = Trend(self.trend.rates.to(device), row, model.trend(model.drop(vectors)))
         return set_cross_entropy(
             model.drop(vectors) if self.config.clock else vectors,
-            table,
+            model.items,
             bias=UNSOLD * (1 - self.sold),
             trend=trend,
             extra=model.met_before(vectors, batch) if lessons.again else None,
@@ -583,39 +612,28 @@ def _scale(model: Model, lessons: _Lessons) -> None:
     model.spread.copy_(torch.from_numpy(numbers.std(0)).clamp_min(1e-3))
 
 
-def _restored(state: State, past: Past, index: Ints) -> tuple[Model, Tensor]:
-    """Return the trained model, and its table [I, D] in the order of `past.items`."""
-    nobody = torch.zeros(0)
-    with train.seeded(0):  # the weights drawn here are replaced at once
-        model = Model(
-            state.config,
-            kinds=len(state.kinds),
-            content=state.content.shape[1],
-            sold=torch.ones(len(state.items)),
-            labels=(nobody, nobody),
-        )
-    model.load_state_dict(state.weights)
-    model.eval()
+def _restored(state: State, past: Past, index: Ints) -> Model:
+    """Return the trained model with its table in the order of `past.items`, `index` their places in the state."""
     known, new = np.flatnonzero(index >= 0), np.flatnonzero(index < 0)
     table, habit = torch.zeros(len(index), state.config.width), torch.zeros(len(index))
-    table[known], habit[known] = model.items(state.content)[index[known]], model.again_item[index[known]]
-    if len(new):
-        table[new] = table[known].mean(0) if len(known) else 0.0
-        if past.words is not None and len(known):
-            content = model.items.project(state.content)[index[known]]
+    table[known], habit[known] = state.weights["items"][index[known]], state.weights["again_item"][index[known]]
+    if len(new) and len(known):
+        told = state.told[index[known]]
+        table[new] = told.mean(0)
+        if past.words is not None:
             like = (past.words[new] @ past.words[known].T).toarray()
-            like[
-                like
-                < -np.partition(-like, min(SIMILAR, like.shape[1]) - 1, axis=1)[:, [min(SIMILAR, like.shape[1]) - 1]]
-            ] = 0
+            count = min(SIMILAR, like.shape[1])
+            like[like < -np.partition(-like, count - 1, axis=1)[:, [count - 1]]] = 0
             some = like.sum(axis=1) > 0
-            weights = torch.from_numpy(like[some] / like[some].sum(axis=1, keepdims=True))
-            table[new[some]] = weights @ content
-    model.again_item = nn.Parameter(habit)
-    return model, table
+            table[new[some]] = torch.from_numpy(like[some] / like[some].sum(axis=1, keepdims=True)) @ told
+    nobody = torch.zeros(0)
+    with train.seeded(0):  # the weights drawn here are replaced at once
+        model = Model(state.config, kinds=len(state.kinds), items=table, labels=(nobody, nobody))
+    model.load_state_dict({**state.weights, "items": table, "again_item": habit})
+    return model.eval()
 
 
-def _asked(state: State, past: Past, model: Model, table: Tensor) -> Iterator[tuple[Ints, Batch, Tensor]]:
+def _asked(state: State, past: Past, model: Model) -> Iterator[tuple[Ints, Batch, Tensor]]:
     """Ask users at `as_of`, USERS_A_CALL at once: the users, their batch, their vectors.
 
     Everybody is asked; without a clock only those who have a set.
@@ -642,7 +660,7 @@ def _asked(state: State, past: Past, model: Model, table: Tensor) -> Iterator[tu
             clock=state.config.clock,
             window=state.config.window,
         )
-        yield users, batch, model(batch, table)
+        yield users, batch, model(batch)
 
 
 def _kinds(known: tuple[str, ...], asked: tuple[str, ...]) -> Ints:
