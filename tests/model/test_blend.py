@@ -34,6 +34,15 @@ def test_rank_weights_climb_to_the_top():
     np.testing.assert_allclose(found, [1, 0, 0.25])
 
 
+def test_rank_weights_leave_the_far_better_view_alone():
+    """Every single change from equal weights makes it worse, but the second view alone is the best of all."""
+
+    def gain(weights):
+        return 0.9 if weights[1] and not weights[0] and not weights[2] else 0.5 - float(np.abs(weights - 1).sum()) / 10
+
+    np.testing.assert_allclose(blend.rank_weights(gain, 3), [0, 1, 0])
+
+
 def test_rank_weights_stay_equal_where_nothing_helps():
     np.testing.assert_allclose(blend.rank_weights(lambda w: 0.0, 3), 1)
 
@@ -176,6 +185,20 @@ def test_weights_are_found_on_views_that_saw_nothing_of_the_last_horizon(shop, v
     assert all((p.histories.set_at < p.day).all() for p in early)
     assert [p.as_of for p in late] == [shop.as_of] * 2
     assert all(len(p.histories.set_at) == 2 * USERS for p in late)
+
+
+def test_weights_that_are_named_are_taken_and_nothing_is_fitted_twice(shop, views):
+    names, fits = views
+    state = blend.fit(shop, blend.Config(views=names, weights=(0.25, 2.0)), runtime=RUNTIME)
+    assert state.weights == {"toys.noise": 0.25, "toys.oracle": 2.0} and state.judged["rank"] == 0
+    assert [p.as_of for p in fits] == [shop.as_of] * 2
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, -1.0), (0.0, 0.0)])
+def test_weights_that_are_not_one_a_view_are_refused(shop, views, weights):
+    config = blend.Config(views=("toys.noise", "toys.oracle"), weights=weights)
+    with pytest.raises(ModelError, match="toys.noise, toys.oracle.*one number of at least 0 a view"):
+        blend.fit(shop, config, runtime=RUNTIME)
 
 
 def test_only_known_users_with_a_history_and_an_order_are_judged(make_past):
