@@ -168,6 +168,24 @@ def ask(model, state, every, users, at):
     return model(batch)
 
 
+@torch.inference_mode()
+def test_vectors_are_the_answer_and_the_mean_of_the_sets(make_past):
+    past = past_at()
+    found = behaviour.vectors(fitted(), past)
+    assert found.shape == (80, 32) and found.dtype == np.float32
+    model, every = behaviour._restored(fitted(), past, np.arange(40)), past.histories
+    users, batch, read = next(behaviour._asked(fitted(), past, model))
+    assert users.tolist() == list(range(80))
+    first = int(every.set_start[1])  # user 0's sets come first
+    assert first < fitted().config.window
+    np.testing.assert_allclose(found[0, 16:], read[:first].mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[:, :16], read[batch.asked], rtol=1e-6)
+    told = model.forecast.read(model.foretell(torch.from_numpy(found[:, :16]), batch))[0].numpy()
+    np.testing.assert_allclose(told, behaviour.predict(fitted(), past)["churn"], rtol=1e-5)
+    stranger = dataclasses.replace(make_past(items=past.items, users=[5]), words=past.words)
+    assert not behaviour.vectors(fitted(), stranger)[0, 16:].any()
+
+
 def test_trend_holds_nothing_of_its_own_moment_or_later():
     trend = behaviour._trend(past_at(), (7.0, 30.0))
     day = past_at().day - 50.5  # between two rows: the older one counts

@@ -68,6 +68,7 @@ class Batch:
     """One step's tensors; N = S sets + the questions that are tokens, C pairs of a question and a product met."""
 
     sets: int
+    length: Ints  # [G] sets of each stretch
     kind: Tensor  # [N] index of the action; a question has the last one
     hour: Tensor  # [S] UTC
     weekday: Tensor  # [S] 0 = Monday
@@ -144,6 +145,7 @@ def collate(
     tensor = torch.from_numpy
     return Batch(
         sets=count,
+        length=length,
         kind=tensor(of_kind.astype(np.int64)),
         hour=tensor((every.set_at[sets] % 1 * 24).astype(np.int64)),
         weekday=tensor(((np.floor(every.set_at[sets]) + 3) % 7).astype(np.int64)),  # 1970-01-01 was a Thursday

@@ -170,6 +170,10 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return one vector a question, [Q, D]."""
+        return self.read(batch)[batch.asked]
+
+    def read(self, batch: Batch) -> Tensor:
+        """Return one vector a token, [N, D], the sets first."""
         table = self.items
         members = table[batch.row_item] * batch.row_share[:, None]
         baskets = table.new_zeros(batch.sets, table.shape[1]).index_add(0, batch.row_set, members)  # [S, D]
@@ -181,8 +185,8 @@ class Model(nn.Module):
         x = self.drop(x + self.kind(batch.kind))  # [N, D]
         for block in self.blocks:
             x = block(x, batch)
-        answer: Tensor = self.exit(x[batch.asked])
-        return answer
+        read: Tensor = self.exit(x)
+        return read
 
     def scaled(self, numbers: Tensor) -> Tensor:
         """Bring the numbers to mean 0 and spread 1, cut at BOUND spreads."""
@@ -275,7 +279,8 @@ def score(state: State, past: Past) -> Floats:
         scores = np.empty((len(past.known), len(past.items)), dtype=np.float32)
         if not state.config.clock:
             scores[:] = columns(np.log1p(state.sold), index)
-        for users, batch, asked in _asked(state, past, model):
+        for users, batch, read in _asked(state, past, model):
+            asked = read[batch.asked]
             answer = asked @ model.items.T
             if state.config.clock:
                 answer += model.trend(asked) @ trend
@@ -301,9 +306,27 @@ def predict(state: State, past: Past) -> pl.DataFrame:
     churn, value = np.empty(len(past.known)), np.empty(len(past.known))
     with torch.inference_mode():
         model = _restored(state, past, places(state.items, past.items))
-        for users, batch, asked in _asked(state, past, model):
-            churn[users], value[users] = (a.numpy() for a in model.forecast.read(model.foretell(asked, batch)))
+        for users, batch, read in _asked(state, past, model):
+            told = model.foretell(read[batch.asked], batch)
+            churn[users], value[users] = (answer.numpy() for answer in model.forecast.read(told))
     return pl.DataFrame({"user_key": past.histories.user_keys, "churn": churn, "value": value})
+
+
+def vectors(state: State, past: Past) -> Floats:
+    """Return float32 [B, 2 D]: a customer's answer at `past.as_of`, and the mean over the newest sets' vectors.
+
+    Zeros for what is not there: the mean of no set, and without a clock the answer of a customer without a set.
+    """
+    width = state.config.width
+    found = np.zeros((len(past.known), 2 * width), dtype=np.float32)
+    with torch.inference_mode():
+        model = _restored(state, past, places(state.items, past.items))
+        for users, batch, read in _asked(state, past, model):
+            owner = torch.from_numpy(np.repeat(np.arange(len(users)), batch.length))
+            summed = read.new_zeros(len(users), width).index_add(0, owner, read[: batch.sets])
+            mean = summed / torch.from_numpy(np.maximum(batch.length, 1))[:, None]
+            found[users] = torch.cat([read[batch.asked], mean], dim=1).numpy()
+    return found
 
 
 @dataclass(frozen=True)
@@ -634,7 +657,7 @@ def _restored(state: State, past: Past, index: Ints) -> Model:
 
 
 def _asked(state: State, past: Past, model: Model) -> Iterator[tuple[Ints, Batch, Tensor]]:
-    """Ask users at `as_of`, USERS_A_CALL at once: the users, their batch, their vectors.
+    """Ask users at `as_of`, USERS_A_CALL at once: the users, their batch, the vectors of its tokens.
 
     Everybody is asked; without a clock only those who have a set.
     """
@@ -660,7 +683,7 @@ def _asked(state: State, past: Past, model: Model) -> Iterator[tuple[Ints, Batch
             clock=state.config.clock,
             window=state.config.window,
         )
-        yield users, batch, model(batch)
+        yield users, batch, model.read(batch)
 
 
 def _kinds(known: tuple[str, ...], asked: tuple[str, ...]) -> Ints:
