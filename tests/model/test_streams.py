@@ -155,6 +155,15 @@ def test_every_pass_takes_each_stretch_once(make_past, monkeypatch):
     assert all(sorted(p) == [0, 2, 4, 6, 8] for p in passes) and len({tuple(p) for p in passes}) > 1
 
 
+def test_a_step_is_small_enough_for_many_steps_a_pass_and_not_smaller_than_it_may_be(make_past, monkeypatch):
+    past = make_past(*[(user, day, "A") for user in range(30) for day in (3, 2)], items="A")
+    monkeypatch.setattr(streams, "STEPS_A_PASS", 3)
+    assert fitted(past, stretches=64, passes=1).steps == 3
+    assert fitted(past, stretches=6, passes=1).steps == 5
+    monkeypatch.setattr(streams, "STEPS_A_PASS", 30)
+    assert fitted(past, stretches=64, passes=1).steps == 4  # of LEAST_STRETCHES
+
+
 def test_training_goes_on_after_a_kill_to_the_same_weights(make_past, tmp_path):
     past = make_past(*SETS, items="ABCD")
 

@@ -31,6 +31,8 @@ from habitue.model.past import PURCHASE, Floats, Histories, Ints, Past, columns,
 GAPS = 16  # classes of time between two sets, 1.5 log(1 + hours): 1 is an hour, 4 a day, 15 two and a half years
 UNSOLD = -1e4  # score of a product without sales while training: no evidence against it
 USERS_A_CALL = 256  # users scored at once
+STEPS_A_PASS = 400  # fewer, larger steps learn less: LOG.md, "recurrent and convolutional nets"
+LEAST_STRETCHES = 8  # a step, in a small shop
 
 Bools = npt.NDArray[np.bool_]
 
@@ -91,7 +93,7 @@ class Course:
     """How long and how fast."""
 
     passes: int  # over all stretches
-    stretches: int  # a step
+    stretches: int  # a step, at most: a pass is STEPS_A_PASS steps or more
     learning_rate: float
 
 
@@ -220,12 +222,14 @@ def learn(
     shown = torch.from_numpy(content).to(runtime.device)
     kinds = np.arange(len(lessons.every.kinds))
     bias = torch.from_numpy(np.where(lessons.met, 0, UNSOLD).astype(np.float32)).to(runtime.device)
-    steps = math.ceil(len(lessons.first) / course.stretches)  # a pass
+    enough = max(LEAST_STRETCHES, math.ceil(len(lessons.first) / STEPS_A_PASS))
+    together = min(course.stretches, enough)
+    steps = math.ceil(len(lessons.first) / together)  # a pass
     half = half_is_quick(runtime.device)
 
     def loss(step: int) -> Tensor:
         drawn = np.random.default_rng((runtime.seed, step // steps)).permutation(len(lessons.first))
-        some = drawn[step % steps * course.stretches :][: course.stretches]
+        some = drawn[step % steps * together :][:together]
         batch, _ = collate(lessons.every, lessons.first[some], lessons.last[some], kinds=kinds, target=lessons.target)
         batch = batch.to(runtime.device)
         table = model.read.items(shown)
