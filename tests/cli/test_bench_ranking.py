@@ -96,10 +96,11 @@ def test_next_writes_lists_and_measures_nothing(bench, folder):
     assert pl.read_csv(folder / "next.csv").height == 40 * 7  # twelve items, five of them seen
 
 
-def test_a_model_out_of_budget_says_so(bench, folder):
-    done = bench("--events", "lists.parquet", "--models", "behaviour", "--cpu-hours", "0.0004")
+@pytest.mark.parametrize("model", ["behaviour", "graph", "vae"])
+def test_a_model_out_of_budget_says_so(bench, folder, model):
+    done = bench("--events", "lists.parquet", "--models", model, "--cpu-hours", "0.000001")
     assert done.returncode == 0, done.stderr
-    assert "the budget ended training after" in done.stdout
+    assert f"Note: {model}: the budget ended training after 1 of" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -275,9 +275,10 @@ def _choose(
 
 def _fit(module: ModuleType, past: Past, config: Any, runtime: Runtime, notes: list[str]) -> Any:
     state = module.fit(past, config, runtime=runtime)
-    for part in (state, *getattr(state, "views", {}).values()):
-        planned, done = getattr(part, "planned", 0), getattr(part, "steps", 0)
-        if done < planned:
+    views = getattr(state, "views", {})
+    for asked, part in ((config, state), *((getattr(config, view, None), views[view]) for view in views)):
+        planned, done = getattr(part, "planned", getattr(asked, "steps", 0)), getattr(part, "steps", None)
+        if done is not None and done < planned:
             notes.append(f"the budget ended training after {done:,} of {planned:,} steps")
     return state
 
