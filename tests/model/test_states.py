@@ -245,6 +245,9 @@ def test_who_has_stopped_is_told_and_a_stranger_is_answered(make_past):
     assert churn[:, 0].mean() > 0.8 > 0.25 > churn[:, 1].mean()
     assert 20 < told["value"].to_numpy()[1:60:2].mean() < 40  # 3 orders of 10 in 30 days
     assert told["user_key"].to_list()[-1] == 99 and 0 < told["churn"][-1] <= 1
+    assert set(state.bic) == {"2", "3", "4"} and min(state.bic, key=state.bic.__getitem__) == str(len(state.names))
+    assert state.share.sum() == pytest.approx(1) and state.now.sum() == pytest.approx(1)
+    np.testing.assert_allclose(states.belief(state, past).sum((1, 2)), 1)
     assert state.names[0] in ("lapsed", "lapsing") and state.names[-1].startswith("buying")
     moments = [states.belief(state, past).sum(1)[:, k] for k in range(len(state.names))]
     assert moments[-1][1:60:2].mean() > moments[-1][0:60:2].mean() + 0.5
