@@ -279,7 +279,7 @@ def test_without_a_clock_it_ranks_what_follows_and_knows_no_time(make_past):
     start = np.arange(60) % 6
     rows = [(u, 40 - t - (u % 5) * 0.1, "abcdef"[(start[u] + t) % 6]) for u in range(60) for t in range(4 + u % 3)]
     past = make_past(*rows, items="abcdef")
-    config = dataclasses.replace(behaviour.SEQUENCE, width=16, steps=150, passes=1000, questions=64, dropout=0.1)
+    config = dataclasses.replace(behaviour.SEQUENCE, width=16, steps=150, passes=1000, questions=64, dropout=0.3)
     state = behaviour.fit(past, config, runtime=RUNTIME)
     assert not state.again and not state.labelled and state.steps == 150
     length = np.diff(past.histories.set_start)
@@ -294,6 +294,34 @@ def test_without_a_clock_it_ranks_what_follows_and_knows_no_time(make_past):
     np.testing.assert_allclose(
         behaviour.score(state, stranger), np.log1p([[*np.bincount(past.histories.row_item), 0]]), rtol=1e-6
     )
+
+
+def test_what_is_met_together_lies_together(make_past):
+    """a and b in one set, c in the set after them; d and e of another customer: by hand, then as directions."""
+    past = make_past((1, 30, "ab"), (1, 20, "c"), (2, 9, "de"), items="abcdef")
+    factors = behaviour._together(past.histories, 6, 6)
+    # Pairs (both ways): ab twice (once from each row of the product), ac, bc once, de twice; 12 in all.
+    often = np.array([3.0, 3.0, 2.0, 2.0, 2.0])
+    count = {(0, 1): 2, (0, 2): 1, (1, 2): 1, (3, 4): 2}
+    expected = np.zeros((6, 6))
+    for (i, j), n in count.items():
+        expected[i, j] = expected[j, i] = max(np.log(n * 12 / (often[i] * often[j])), 0)
+    left, size, right = np.linalg.svd(expected)
+    wanted = (left * size) @ left.T
+    np.testing.assert_allclose(factors @ factors.T, wanted, atol=1e-4)
+    assert not factors[5].any()
+    assert not behaviour._together(make_past((1, 3, "a"), items="ab").histories, 2, 4).any()
+
+
+def test_the_more_there_is_to_foretell_the_less_is_dropped(make_past):
+    past = make_past(*((user, day, "ab") for user in range(40) for day in (9, 5, 1)), items="ab")
+    lessons = behaviour._lessons(past, TINY)
+    rows = 240 / (2 * 16)  # a number of the table
+    assert behaviour._dropout(lessons, 2, TINY) == pytest.approx(0.337 - 0.0915 * np.log(rows))
+    assert behaviour._dropout(lessons, 2, dataclasses.replace(TINY, dropout=2.0)) == pytest.approx(
+        2 * (0.337 - 0.0915 * np.log(rows))
+    )
+    assert behaviour._dropout(lessons, 1000, TINY) == 0.5
 
 
 def test_repeats_are_counted_among_what_is_to_be_foretold(make_past):

@@ -75,13 +75,10 @@ class Config:
     least_labels: int = 200  # closed before the rewound moment; with fewer every view counts the same
 
 
-# Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "sequences".
+# Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "two views are enough".
 SEQUENCE = Config(
-    views=("popular", "neighbours", "rules", "ease", "slist", "behaviour"),
-    popular=popular.SEQUENCE,
-    neighbours=neighbours.SEQUENCE,
-    rules=rules.SEQUENCE,
-    ease=ease.SEQUENCE,
+    views=("slist", "behaviour"),
+    weights=(1.0, 1.0),
     slist=slist.SEQUENCE,
     behaviour=behaviour.SEQUENCE,
 )
