@@ -35,13 +35,14 @@ def past(make_past):
 @pytest.mark.parametrize("trips", [0, 1, 2])
 def test_smoothing_is_the_mean_over_powers_of_the_normalised_matrix(make_past, trips, words):
     past = make_past(*two_tastes(), items=ITEMS, words=LIKE_A)
-    config = graph.Config(trips=trips, popularity=0.3, words=words)
+    config = graph.Config(trips=trips, own=0.2, words=words)
     bought = purchases(past, past.items, half_life_days=1e6, cap=1)
     dense = bought.toarray().astype(float)
-    normal = np.diag(dense.sum(1) ** -0.5) @ dense @ np.diag(dense.sum(0) ** -0.3)
+    normal = np.diag(dense.sum(1) ** -0.5) @ dense @ np.diag(dense.sum(0) ** -0.5)
     alike = LIKE_A @ LIKE_A.T - np.eye(8)  # one edge each, so it is normalised
     trip = (1 - words) * normal.T @ normal + words * alike
-    expected = sum(np.linalg.matrix_power(trip, k) for k in range(trips + 1)) / (trips + 1)
+    weights = [0.2, *[1.0] * trips]
+    expected = sum(w * np.linalg.matrix_power(trip, k) for k, w in enumerate(weights)) / sum(weights)
     table = torch.randn(8, 3, requires_grad=True)
     smooth = graph.edges_of(bought, past.words, config).smooth(table)
     np.testing.assert_allclose(smooth.detach(), expected @ table.detach().numpy(), rtol=1e-4, atol=1e-5)
@@ -50,9 +51,9 @@ def test_smoothing_is_the_mean_over_powers_of_the_normalised_matrix(make_past, t
     np.testing.assert_allclose(table.grad, expected.T @ upstream.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_with_the_paper_s_power_the_smoothing_is_that_of_its_eq_7_and_8(past):
+def test_with_the_paper_s_weight_the_smoothing_is_that_of_its_eq_7_and_8(past):
     """The whole graph of users and products, with vectors of 0 for the users."""
-    config = dataclasses.replace(IDS, trips=2, popularity=0.5)
+    config = dataclasses.replace(IDS, trips=2, own=1.0)
     bought = purchases(past, past.items, half_life_days=1e6, cap=1)
     dense = bought.toarray().astype(float)
     users, items = dense.shape

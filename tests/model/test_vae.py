@@ -15,7 +15,7 @@ from habitue.model.losses import Sparse, set_cross_entropy
 from habitue.model.past import purchases
 
 ITEMS = "ABCDEFGH"
-SMALL = vae.Config(hidden=16, width=4, steps=120, queries=64, beta=0.01, dropout=0.1)
+SMALL = vae.Config(hidden=16, width=4, ahead=True, steps=120, queries=64, beta=0.01, dropout=0.1)
 
 
 def two_tastes(users: int = 40, seed: int = 3) -> list[tuple]:

@@ -1,19 +1,21 @@
 """Who bought what as a graph along which products' vectors are smoothed (LightGCN, He et al., SIGIR 2020).
 
-S = D_u^-1/2 R D_i^-p is the graph: R says who bought what, D how many edges each has (p = 1/2 in the paper; less lets
-popular products say more). A trip from products to users and back is eq. 7 applied twice, S'S: no weights, no
-activation. The mean over trips 0 ... K is a product's vector (eq. 8). Two tables are learnt and smoothed so: a product
-as a reason, and a product to buy. With words a part of each trip goes to the products told in the same words instead;
-so a product that nobody has bought gets its vector from those.
+S = D_u^-1/2 R D_i^-1/2 is the graph: R says who bought what, D how many edges each has. A trip from products to users
+and back is eq. 7 applied twice, S'S: no weights, no activation. A product's vector is the mean over trips 0 ... K
+(eq. 8), its own, of trip 0, at the weight `own` (1 in the paper). Two tables are learnt and smoothed so: a product as a
+reason, and a product to buy. With words a part of each trip goes to the products told in the same words instead; so a
+product that nobody has bought gets its vector from those.
 
 A user has no vector of its own to learn, as it has in the paper. It is asked with eq. 3 for its history of that
-moment: the sum of the reasons in it, each times D_i^-p of the fit and worth less the older the purchase is. So a new
-user or a longer history needs no new fit; the products' vectors stay those of the fit. A score is the cosine over a
-temperature. Every purchase but a user's first is foretold from what was before it, by the softmax over all products.
+moment: the sum of the reasons in it, each times D_i^-popularity of the fit (1/2 in the paper; less lets popular
+products say more) and worth less the older the purchase is. So a new user or a longer history needs no new fit; the
+products' vectors stay those of the fit. A score is the cosine over a temperature. Every purchase but a user's first is
+foretold from what was before it, by the softmax over all products.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,22 +43,23 @@ ALIKE = 20  # products that words join to each
 
 @dataclass(frozen=True)
 class Config:
-    """Settings, picked on Online Retail with the last 92 days before the cut as validation (LOG.md, "graph")."""
+    """Settings, picked on the validation of Beauty and of Online Retail (LOG.md, "graph")."""
 
     width: int = tuned(64, values=(32, 64, 128))
-    trips: int = tuned(1, 0, 3)  # from products to users and back; 0 = no graph
-    popularity: float = tuned(0.5, 0.0, 0.6)  # power of a product's edges that divides it; LightGCN has .5
+    trips: int = tuned(1, 0, 2)  # from products to users and back; 0 = no graph
+    own: float = tuned(0.1, 0.01, 1, log=True)  # weight of a product's vector before any trip
+    popularity: float = tuned(0.2, 0.0, 0.6)  # power of a product's edges that divides it as a reason
     half_life_days: float = tuned(FOR_EVER, 7, FOR_EVER, log=True)  # of a purchase as an edge
     history_half_life_days: float = tuned(120.0, 0.5, FOR_EVER, log=True)  # of a purchase as a reason
     temperature: float = tuned(0.1, 0.03, 0.5, log=True)
     words: float = tuned(0.2, 0, 1)  # part of a trip that goes along words; 0 = ids only
     steps: int = tuned(300, 100, 3000, log=True)
     queries: int = 1024  # a step
-    learning_rate: float = tuned(1e-2, 1e-3, 1e-1, log=True)
+    learning_rate: float = tuned(3e-2, 1e-3, 1e-1, log=True)
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "graph".
-SEQUENCE = Config(history_half_life_days=2.0, steps=800)
+SEQUENCE = Config(history_half_life_days=2.0, words=0.5)
 
 
 @dataclass(frozen=True)
@@ -77,23 +80,22 @@ class Graph:
     there: Tensor  # [B, I] S, from products to users
     back: Tensor  # [I, B] its transpose
     alike: Tensor  # [I, I] edges of words, symmetric, the largest eigenvalue at most 1
-    words: float  # part of a trip that goes along them
-    trips: int
+    config: Config
 
     def smooth(self, table: Tensor) -> Tensor:
         """Return the mean of the table [I, D] after 0, 1, ... `trips` trips; O(trips x edges x D)."""
-        total = here = table
-        for _ in range(self.trips):
+        config, here = self.config, table
+        total = config.own * table
+        for _ in range(config.trips):
             by_users = _product(self.back, self.there, _product(self.there, self.back, here))
-            if self.words:
-                by_users = (1 - self.words) * by_users + self.words * _product(self.alike, self.alike, here)
-            here = by_users
+            by_words = _product(self.alike, self.alike, here) if config.words else 0.0
+            here = (1 - config.words) * by_users + config.words * by_words
             total = total + here
-        return total / (self.trips + 1)
+        return total / (config.own + config.trips)
 
     def to(self, device: str) -> Graph:
         """Return the graph on a device."""
-        return Graph(self.there.to(device), self.back.to(device), self.alike.to(device), self.words, self.trips)
+        return Graph(self.there.to(device), self.back.to(device), self.alike.to(device), self.config)
 
 
 class Model(nn.Module):
@@ -185,15 +187,15 @@ def score(state: State, past: Past) -> Floats:
 def edges_of(bought: sp.csr_matrix, words: sp.csr_matrix | None, config: Config) -> Graph:
     """Return the graph of who bought what [B, I], and of the ALIKE nearest products by words [I, V]."""
     users, items = (np.asarray(bought.sum(axis=axis)).ravel() for axis in (1, 0))
-    normal = sp.diags_array(_power(users, -0.5)) @ bought @ sp.diags_array(_power(items, -config.popularity))
+    normal = sp.diags_array(_power(users, -0.5)) @ bought @ sp.diags_array(_power(items, -0.5))
     if words is None or not words.nnz or not config.words:
         nothing = sp.csr_matrix((len(items),) * 2, dtype=np.float32)
-        return Graph(_sparse(normal), _sparse(normal.T), _sparse(nothing), 0.0, config.trips)
+        return Graph(_sparse(normal), _sparse(normal.T), _sparse(nothing), dataclasses.replace(config, words=0.0))
     rows_of, others = words, sp.csc_matrix(words.T)
     near = largest_of_rows(lambda rows: (rows_of[rows] @ others).toarray(), len(items), ALIKE)
     near = near.maximum(near.T)
     length = sp.diags_array(_power(np.asarray(near.sum(axis=1)).ravel(), -0.5))
-    return Graph(_sparse(normal), _sparse(normal.T), _sparse(length @ near @ length), config.words, config.trips)
+    return Graph(_sparse(normal), _sparse(normal.T), _sparse(length @ near @ length), config)
 
 
 class _Product(torch.autograd.Function):
