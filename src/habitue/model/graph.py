@@ -67,7 +67,7 @@ class State:
     """Smoothed vectors of the products that sales or words have reached."""
 
     items: tuple[str, ...]
-    reasons: Floats  # [I, D] over the root of the product's edges
+    reasons: Floats  # [I, D] times edges ^ -popularity
     goods: Floats  # [I, D] of length 1 / temperature
     history_half_life_days: float
     steps: int  # trained; fewer than in the settings where the budget of CPU time ended
@@ -103,9 +103,8 @@ class Model(nn.Module):
 
     def __init__(self, config: Config, *, sold: Tensor) -> None:
         super().__init__()
-        start = (
-            torch.randn(2, len(sold), config.width) * sold[:, None]
-        )  # [I] 0 / 1: the others learn nothing of their own
+        # `sold` [I] is 0 or 1: a product without sales starts, and stays, without a vector of its own.
+        start = torch.randn(2, len(sold), config.width) * sold[:, None]
         self.reasons, self.goods = (nn.Parameter(table) for table in start / config.width**0.5)
 
     def forward(self, graph: Graph, scale: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
