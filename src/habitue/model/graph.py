@@ -103,7 +103,7 @@ class Model(nn.Module):
 
     def __init__(self, config: Config, *, sold: Tensor) -> None:
         super().__init__()
-        # `sold` [I] is 0 or 1: a product without sales starts, and stays, without a vector of its own.
+        # `sold` [I] is 0 or 1: a product without sales starts without a vector of its own.
         start = torch.randn(2, len(sold), config.width) * sold[:, None]
         self.reasons, self.goods = (nn.Parameter(table) for table in start / config.width**0.5)
 
