@@ -106,9 +106,17 @@ def test_time():
     assert target(data, task.test, "later") == {"u": "de"}  # a is no news to u
     assert target(data, protocols.time(data, protocols.Settings(cut=cut, repeats=True)).test, "later") == {"u": "ade"}
     assert "1 users have no event before it and are not asked" in task.notes
-    assert histories(data, task.validation.fit) == {"u": "ab", "v": "e", "w": ""}  # a user of one set keeps it
-    assert target(data, task.validation) == {"u": "c"}
+    assert histories(data, task.validation.fit) == {"u": "ab", "v": "e", "w": ""}  # nine tenths of what is before
+    assert target(data, task.validation) == {"u": "c"} and task.clock
     assert set(data.items) == set("abcde") == set(task.test.fit.items)  # d is not met before, and is a candidate
+
+
+def test_time_validates_at_an_earlier_moment_not_on_everybodys_last_set():
+    data = dated(*[("u", day, "abcdefghij"[day]) for day in range(10)], ("v", 0, "a"), ("v", 1, "b"), ("v", 10, "c"))
+    task = protocols.time(data, protocols.Settings(cut=DAY + dt.timedelta(days=10)))
+    assert target(data, task.test) == {"v": "c"}
+    assert histories(data, task.validation.fit) == {"u": "abcdefgh", "v": "ab"}  # v has not been here since day 1
+    assert target(data, task.validation) == {"u": "i"}
 
 
 def test_time_by_default_has_nine_tenths_of_the_rows_before_it():

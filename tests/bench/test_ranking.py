@@ -155,15 +155,15 @@ def _with_settings(given):
     return ranking.run(data, task, options, dataset="walks", runtime=Runtime())
 
 
-def test_the_settings_a_file_names_go_by_the_data():
-    without_clock = sequences.read(walks())
-    repeated = sequences.read(dated(walks(again=True)))
-    never = sequences.read(dated(walks()))
-    assert repeated.repeats > 0.01 and never.repeats == 0
-    assert ranking.presets(ease, without_clock) == [ease.SEQUENCE, ease.Config()]
-    assert ranking.presets(ease, repeated) == [ease.Config(), ease.SEQUENCE]
-    assert ranking.presets(ease, never) == [ease.SEQUENCE, ease.Config()]
-    assert ranking.presets(types.SimpleNamespace(Config=popular.Config), repeated) == [popular.Config()]
+def test_the_settings_a_file_names_go_by_whether_there_is_a_clock():
+    steps = protocols.leave_one_out(sequences.read(walks()), protocols.Settings())
+    still_steps = protocols.leave_one_out(sequences.read(dated(walks())), protocols.Settings())
+    clocked = protocols.time(sequences.read(dated(walks())), protocols.Settings())
+    without = protocols.next(sequences.read(walks()), protocols.Settings())
+    assert ranking.presets(ease, steps) == ranking.presets(ease, still_steps) == [ease.SEQUENCE, ease.Config()]
+    assert ranking.presets(ease, without) == [ease.SEQUENCE, ease.Config()]
+    assert ranking.presets(ease, clocked) == [ease.Config(), ease.SEQUENCE]
+    assert ranking.presets(types.SimpleNamespace(Config=popular.Config), clocked) == [popular.Config()]
 
 
 @dataclasses.dataclass(frozen=True)

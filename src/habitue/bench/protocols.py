@@ -54,6 +54,7 @@ class Task:
     test: Question
     refit: bool  # the model tested is fitted anew; False = it is the one fitted for validation
     repeats: bool  # what a user has may stand in the lists
+    clock: bool = True  # False: a day is a step of a user's sequence
     notes: tuple[str, ...] = ()
 
 
@@ -90,20 +91,27 @@ def leave_one_out(data: Sequences, settings: Settings) -> Task:
         test=_question(one if settings.refit else two, one, settings, all=last),
         refit=settings.refit,
         repeats=settings.repeats,
+        clock=False,
         notes=(f"{left:,} users with fewer than 3 events are learnt from and not asked",) if left else (),
     )
 
 
 def time(data: Sequences, settings: Settings) -> Task:
-    """Slices: all = the next set; later = everything after the moment. Users without a past are not asked."""
+    """Slices: all = the next set; later = everything after the moment. Users without a past are not asked.
+
+    Validation asks the same of an earlier moment: the last set of everybody, whenever that was, would teach settings
+    for a question months after it, and the test is asked of those who have just been here.
+    """
     whole = _clocked(data, "time").past(horizon_days=settings.horizon_days)
     cut = _cut(whole, settings.cut, TIME_SHARE)
     past = whole.rewind(cut)
     target, new = _known(past, next_sets(whole.histories, after=past.day, until=np.inf))
     later, _ = _known(past, bought(whole.histories.keep_sets(whole.histories.set_at >= past.day), len(past.items)))
+    earlier = past.rewind(_cut(past, None, TIME_SHARE))
+    before, _ = _known(earlier, next_sets(past.histories, after=earlier.day, until=past.day))
     return Task(
         name="time",
-        validation=_last_sets(past, settings),
+        validation=_question(earlier, earlier, settings, all=before),
         test=_question(past, past, settings, all=target, later=later),
         refit=True,
         repeats=settings.repeats,
@@ -146,7 +154,7 @@ def next(data: Sequences, settings: Settings) -> Task:
         one = whole.rewind(whole.as_of - dt.timedelta(days=1))
         last, _ = _known(one, next_sets(whole.histories, after=one.day, until=whole.day))
         validation = _question(one, one, settings, all=last)
-    return Task("next", validation, Question(whole, whole, {}), refit=True, repeats=settings.repeats)
+    return Task("next", validation, Question(whole, whole, {}), refit=True, repeats=settings.repeats, clock=data.clock)
 
 
 PROTOCOLS: Mapping[str, Callable[[Sequences, Settings], Task]] = MappingProxyType(

@@ -32,7 +32,6 @@ from habitue.model.past import Floats, Ints, Past, bought, reads
 
 MODELS = ("popular", "neighbours", "rules", "ease", "slist", "als", "behaviour", "blend")
 AGAINST = "popular"  # the others are compared with it where it is in the table, else with the first
-REPEATS = 0.01  # share of rows; with fewer a file is taken for one in which nothing is bought twice
 USERS_A_CALL = 1024
 CUTOFFS = (5, 10, 20)
 MAIN = "ndcg@10"
@@ -135,10 +134,10 @@ def run(data: Sequences, task: Task, options: Options, *, dataset: str, runtime:
     return Result(pl.concat(tables), compared, sentence, tuple(cells), failed)
 
 
-def presets(module: ModuleType, data: Sequences) -> list[Any]:
-    """Return the settings the file of a model names, the likelier ones for this data first."""
+def presets(module: ModuleType, task: Task) -> list[Any]:
+    """Return the settings the file of a model names, those for a clock or those for steps first."""
     named = [module.Config(), *([module.SEQUENCE] if hasattr(module, "SEQUENCE") else [])]
-    return named if data.clock and data.repeats >= REPEATS else named[::-1]
+    return named if task.clock else named[::-1]
 
 
 def _module(name: str) -> ModuleType:
@@ -158,7 +157,7 @@ def _cell(name: str, module: ModuleType, data: Sequences, task: Task, options: O
     forget_peak()
     budget = None if options.cpu_hours is None else options.cpu_hours * 3600
     notes: list[str] = []
-    chosen = _choose(name, module, data, task, options, runtime, notes)
+    chosen = _choose(name, module, task, options, runtime, notes)
     spent = sum(trial.cpu_s for trial in chosen.trials)
     seeds = options.seeds if getattr(module, "SEEDED", False) else 1
     runs: list[list[Measured]] = []
@@ -204,14 +203,12 @@ class _Chosen:
     reused: float = 0.0  # CPU-seconds of that fit
 
 
-def _choose(
-    name: str, module: ModuleType, data: Sequences, task: Task, options: Options, runtime: Runtime, notes: list[str]
-) -> _Chosen:
+def _choose(name: str, module: ModuleType, task: Task, options: Options, runtime: Runtime, notes: list[str]) -> _Chosen:
     """Try the settings the file names, then settings drawn around the better one of them.
 
     With one trial and a test that is fitted anew nothing has to be chosen, and validation is not looked at.
     """
-    named, wanted = presets(module, data), options.trials
+    named, wanted = presets(module, task), options.trials
     if name in options.settings:
         where = f"--settings, {name}"
         named, wanted = [fill(module.Config, {**asdict(named[0]), **options.settings[name]}, where=where)], 1
