@@ -38,6 +38,7 @@ class Config:
     learning_rate: float = tuned(6e-3, 5e-4, 2e-2, log=True)
 
 
+# Without a clock a "day" is one step of a sequence (bench/sequences.py): the pause between two sets is always the same.
 SEQUENCE = Config()
 
 
