@@ -236,6 +236,22 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("clock", [True, False])
+def test_a_sample_of_all_products_is_the_whole_softmax(clock, monkeypatch):
+    """Nothing is left out and nothing corrected, so the weights agree but for the last bits; a small sample learns."""
+    short = dataclasses.replace(TINY, clock=clock, steps=3)
+    whole = behaviour.fit(past_at(), short, runtime=RUNTIME)
+    monkeypatch.setattr(behaviour, "FULL", 10)
+    monkeypatch.setattr(behaviour, "NEGATIVES", 100_000)
+    sampled = behaviour.fit(past_at(), short, runtime=RUNTIME)
+    for name, weight in whole.weights.items():
+        torch.testing.assert_close(sampled.weights[name], weight, rtol=0.02, atol=2e-4)
+    monkeypatch.setattr(behaviour, "NEGATIVES", 12)
+    wanted, state = truth(), behaviour.fit(past_at(), TINY, runtime=RUNTIME)
+    asked = wanted.any(axis=1)
+    assert recall(behaviour.score(state, past_at())[asked], wanted[asked], 5) > 0.6  # all of them: above 0.65
+
+
+@pytest.mark.parametrize("clock", [True, False])
 def test_every_lesson_is_taken_once_a_pass(clock):
     config = dataclasses.replace(TINY, clock=clock, window=5)
     lessons = behaviour._lessons(past_at(), config)

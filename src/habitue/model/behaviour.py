@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
-from habitue.model import train
+from habitue.model import negatives, train
 from habitue.model.batches import GAPS, NUMBERS, Batch, Doubles, Known, Questions, collate, known, sets_before, told
 from habitue.model.heads import Forecast
 from habitue.model.losses import Sparse, Trend, half_is_quick, set_cross_entropy
@@ -53,6 +53,8 @@ LABELS_A_STEP = 1.0  # questions about churn and money, per question about the n
 FORECAST_WEIGHT = 0.2  # of churn and money in the loss
 LEAST_REPEATS = 0.02  # share of the rows to foretell that the customer had met; with fewer there is no `again`
 BOUND = 3.0  # numbers are cut this many spreads from their mean: later moments lie outside what was trained on
+FULL = 50_000  # products; with more the softmax of a step goes over a sample of them
+NEGATIVES = 8_192  # products of a sample, beside the targets
 MOMENTS = 400  # trend is kept for at most so many moments
 USERS_A_CALL = 256  # users scored at once
 SMALL = 0.01  # root mean square of the noise on the table that training starts from
@@ -241,10 +243,10 @@ def fit(
         model.to(runtime.device)
         a_pass, stretches = _drawn(lessons, config, runtime.seed)
         planned = min(config.steps, math.ceil(config.passes * a_pass))
-        for_sale = torch.from_numpy((sold > 0).astype(np.float32)).to(runtime.device)
+        sales = torch.from_numpy(sold).to(runtime.device)
         done = train.run(
             model,
-            _Loss(model, lessons, config, trend, for_sale, stretches, runtime),
+            _Loss(model, lessons, config, trend, sales, stretches, runtime),
             train.Schedule(planned, config.learning_rate),
             seed=runtime.seed,
             folder=folder,
@@ -284,8 +286,8 @@ def score(state: State, past: Past) -> Floats:
         rows = torch.from_numpy(np.where(index < 0, len(state.items), index))
         trend = torch.from_numpy(np.c_[state.trend, state.trend.min(axis=1, initial=0)])[:, rows]
         scores = np.empty((len(past.known), len(past.items)), dtype=np.float32)
-        if not state.config.clock:
-            scores[:] = columns(np.log1p(state.sold), index)
+        strangers = np.diff(past.histories.before(past.day).set_start) == 0
+        scores[strangers] = columns(np.log1p(state.sold), index)  # with a clock they are asked like everybody
         for users, batch, read in _asked(state, past, model):
             asked = read[batch.asked]
             answer = asked @ model.items.T
@@ -587,7 +589,7 @@ class _Loss:
     lessons: _Lessons
     config: Config
     trend: _Trend | None
-    sold: Tensor  # [I] 0/1
+    sold: Tensor  # [I] rows of the past
     stretches: Callable[[int], _Stretches]
     runtime: Runtime
 
@@ -618,7 +620,7 @@ class _Loss:
             window=self.config.window,
         ).to(device)
         vectors = model(batch)
-        loss = self.next_set(batch, vectors[: len(asked)], asked, at)
+        loss = self.next_set(batch, vectors[: len(asked)], asked, at, rng)
         if len(labelled):
             told = model.foretell(vectors, batch)[len(asked) :]
             churned, money = (torch.from_numpy(v[labelled]).to(device) for v in (lessons.churned, lessons.money))
@@ -638,7 +640,7 @@ class _Loss:
         between, of = ranges(since, target), np.repeat(np.arange(len(asked)), target - since)
         return at, since + np.bincount(of[clock[between] < at[of]], minlength=len(asked))
 
-    def next_set(self, batch: Batch, vectors: Tensor, asked: Ints, at: Doubles) -> Tensor:
+    def next_set(self, batch: Batch, vectors: Tensor, asked: Ints, at: Doubles, rng: np.random.Generator) -> Tensor:
         """Return the cross-entropy of the sets asked for, a mean over a step's lessons."""
         lessons, model, device = self.lessons, self.model, self.runtime.device
         every, sets = lessons.known.every, lessons.target[asked]
@@ -653,16 +655,46 @@ class _Loss:
         if self.trend is not None:
             row = torch.from_numpy(self.trend.at(at)[0]).to(device)
             trend = Trend(self.trend.rates.to(device), row, model.trend(model.drop(vectors)))
+        table: Tensor = model.items
+        bias = UNSOLD * (self.sold == 0).to(torch.float32)
+        extra = model.met_before(vectors, batch) if lessons.again else None
+        if len(table) > FULL:
+            table, bias, trend, extra, target = self.sampled(trend, extra, target, rng)
         return set_cross_entropy(
             model.drop(vectors) if self.config.clock else vectors,
-            model.items,
-            bias=UNSOLD * (1 - self.sold),
+            table,
+            bias=bias,
             trend=trend,
-            extra=model.met_before(vectors, batch) if lessons.again else None,
+            extra=extra,
             target=target,
             weight=torch.from_numpy(lessons.weight[asked] / np.float32(self.config.questions)).to(device),
             half=half_is_quick(device),
         )
+
+    def sampled(
+        self, trend: Trend | None, extra: Sparse | None, target: Sparse, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Trend | None, Sparse | None, Sparse]:
+        """Return table, bias, trend, extra and target of the products that stand for the catalogue in this step."""
+        device = self.runtime.device
+        wanted = target.column if extra is None else torch.cat([target.column, extra.column])
+        sample = negatives.draw(wanted.cpu().numpy(), self.sold.cpu().numpy(), NEGATIVES, rng)
+        kept = torch.from_numpy(sample.items).to(device)
+        if trend is not None:
+            trend = dataclasses.replace(trend, rates=trend.rates.index_select(2, kept))
+        return (
+            self.model.items.index_select(0, kept),
+            torch.from_numpy(sample.correction).to(device),
+            trend,
+            None if extra is None else _among(extra, kept),
+            _among(target, kept),
+        )
+
+
+def _among(values: Sparse, kept: Tensor) -> Sparse:
+    """Keep the columns `kept` (ascending), numbered as in it."""
+    place = torch.searchsorted(kept, values.column).clamp_max(len(kept) - 1)
+    there = kept[place] == values.column
+    return Sparse(values.row[there], place[there], values.value[there])
 
 
 def _scale(model: Model, lessons: _Lessons) -> None:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 128  # queries whose scores exist at once: 128 x 4 bytes x I; 32 to 256 take the same time on Online Retail
+CHUNK = 128  # queries whose scores exist at once; 32 to 256 take the same time on Online Retail
+SCORES = 2**24  # that exist at once, at most: of more than 131,072 products fewer queries
 LOG_MONEY = (-20.0, 20.0)  # exp of more than this is not money
 SPREAD = (0.05, 2.0)  # of log money within one customer's forecast; 2 lets a mean be 7.4 times the median
 
@@ -48,7 +49,7 @@ def set_cross_entropy(
     scores_qi = queries_q . table_i + bias_i + sum_k trend.weight_qk trend.rates[k, trend.row_q, i] + extra_qi
 
     Shapes: queries [Q, D], table [I, D], bias [I], weight [Q]; `extra` and `target` [Q, I], a row of `target` adds up
-    to 1. Differentiable in queries, table, trend.weight and extra.value. Never holds more than CHUNK x I scores;
+    to 1. Differentiable in queries, table, trend.weight and extra.value. Never holds more than SCORES scores, or a row;
     6 Q I D multiplications. `half`: scores and products in bfloat16, sums in float32: six times faster where the
     processor multiplies bfloat16, and the rankings learnt are as good (LOG.md, "bfloat16").
     """
@@ -87,13 +88,14 @@ class _SetCrossEntropy(torch.autograd.Function):
         to_queries, to_table = torch.empty_like(queries), torch.zeros_like(table)
         to_trend, to_extra = torch.empty_like(trend_weight), torch.empty_like(extra_value)
         loss = queries.new_zeros(())
-        edges = torch.arange(0, count + CHUNK, CHUNK, device=queries.device)
+        size = min(CHUNK, max(1, SCORES // max(items, 1)))
+        edges = torch.arange(0, count + size, size, device=queries.device)
         extra_edge = torch.searchsorted(extra.row, edges).tolist()
         target_edge = torch.searchsorted(target.row, edges).tolist()
         small, left = table.to(number), queries.to(number)
         bias, weighted = bias.to(number), (queries * weight[:, None]).to(number)
-        for chunk, start in enumerate(range(0, count, CHUNK)):
-            part = slice(start, min(start + CHUNK, count))
+        for chunk, start in enumerate(range(0, count, size)):
+            part = slice(start, min(start + size, count))
             more = slice(extra_edge[chunk], extra_edge[chunk + 1])
             true = slice(target_edge[chunk], target_edge[chunk + 1])
             scores = torch.addmm(bias, left[part], small.T)
@@ -124,7 +126,7 @@ class _SetCrossEntropy(torch.autograd.Function):
 def half_is_quick(device: str) -> bool:
     """Tell whether the device multiplies bfloat16 faster than float32; a processor must have the instruction for it."""
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device == "cpu" and any(
         getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     )
