@@ -243,6 +243,18 @@ LABELS = Table(
     ),
 )
 
+PROFILES = Table(
+    "profiles",
+    1,
+    "what is known of one user at `as_of`, as one vector that serves every task",
+    ("user_key", "as_of"),
+    (
+        Col("user_key", "i64", "the person"),
+        Col("as_of", "utc", "only events strictly before this moment count"),
+        Col("vector", "list[f16]", "equally long for all, at most 2,048; mean 0 over the users it was fitted on"),
+    ),
+)
+
 SCORES = Table(
     "scores",
     1,
@@ -344,6 +356,7 @@ TABLES = (
     TIMELINE,
     FEATURES,
     LABELS,
+    PROFILES,
     SCORES,
     REASONS,
     METRICS,
@@ -361,6 +374,7 @@ Refused = Annotated[pl.DataFrame, REFUSED]
 Timeline = Annotated[pl.DataFrame, TIMELINE]
 Features = Annotated[pl.DataFrame, FEATURES]
 Labels = Annotated[pl.DataFrame, LABELS]
+Profiles = Annotated[pl.DataFrame, PROFILES]
 Scores = Annotated[pl.DataFrame, SCORES]
 Reasons = Annotated[pl.DataFrame, REASONS]
 Metrics = Annotated[pl.DataFrame, METRICS]
@@ -438,6 +452,7 @@ def _dtype(name: str) -> pl.DataType:
         "i32": pl.Int32(),
         "i64": pl.Int64(),
         "f64": pl.Float64(),
+        "f16": pl.Float16(),
         "bool": pl.Boolean(),
         "utc": pl.Datetime("us", "UTC"),
     }[name]
