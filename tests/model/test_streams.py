@@ -156,12 +156,13 @@ def test_every_pass_takes_each_stretch_once(make_past, monkeypatch):
 
 
 def test_a_step_is_small_enough_for_many_steps_a_pass_and_not_smaller_than_it_may_be(make_past, monkeypatch):
-    past = make_past(*[(user, day, "A") for user in range(30) for day in (3, 2)], items="A")
+    past = make_past(*[(user, day, "A") for user in range(60) for day in (3, 2)], items="A")
     monkeypatch.setattr(streams, "STEPS_A_PASS", 3)
     assert fitted(past, stretches=64, passes=1).steps == 3
-    assert fitted(past, stretches=6, passes=1).steps == 5
+    assert fitted(past, stretches=6, passes=1).steps == 10
     monkeypatch.setattr(streams, "STEPS_A_PASS", 30)
     assert fitted(past, stretches=64, passes=1).steps == 4  # of LEAST_STRETCHES
+    assert fitted(past, stretches=64, passes=9, steps=7).steps == 7
 
 
 def test_training_goes_on_after_a_kill_to_the_same_weights(make_past, tmp_path):

@@ -34,6 +34,7 @@ class Config:
     window: int = 200  # sets a stretch
     content: int = 128  # dimensions of the products' words; 0 = ids only
     passes: int = tuned(10, 3, 40, log=True)
+    steps: int = 40_000  # at most
     stretches: int = tuned(64, values=(16, 32, 64, 128))  # a step, at most (streams.Course)
     learning_rate: float = tuned(6e-3, 5e-4, 2e-2, log=True)
 
@@ -99,7 +100,7 @@ def fit(
             model,
             lessons,
             content,
-            streams.Course(config.passes, config.stretches, config.learning_rate),
+            streams.Course(config.passes, config.steps, config.stretches, config.learning_rate),
             runtime=runtime,
             folder=folder,
             fingerprint=streams.fingerprint(past, config, runtime) if folder else "",

@@ -32,7 +32,7 @@ GAPS = 16  # classes of time between two sets, 1.5 log(1 + hours): 1 is an hour,
 UNSOLD = -1e4  # score of a product without sales while training: no evidence against it
 USERS_A_CALL = 256  # users scored at once
 STEPS_A_PASS = 400  # fewer, larger steps learn less: LOG.md, "recurrent and convolutional nets"
-LEAST_STRETCHES = 8  # a step, in a small shop
+LEAST_STRETCHES = 16  # a step, in a small shop
 
 Bools = npt.NDArray[np.bool_]
 
@@ -93,6 +93,7 @@ class Course:
     """How long and how fast."""
 
     passes: int  # over all stretches
+    steps: int  # at most
     stretches: int  # a step, at most: a pass is STEPS_A_PASS steps or more
     learning_rate: float
 
@@ -213,7 +214,7 @@ def learn(
     fingerprint: str,
     progress: train.Progress | None,
 ) -> int:
-    """Train on every stretch `course.passes` times, in an order of its own each time; return the steps done.
+    """Train on every stretch `course.passes` times, each time in another order; return the steps done.
 
     Cross-entropy of the softmax over all items met, the target spread evenly over the next set. (Hidasi et al. have one
     item as target and a sample of the others.) 6 I D multiplications a lesson beside the network's own.
@@ -240,7 +241,7 @@ def learn(
     return train.run(
         model,
         loss,
-        train.Schedule(course.passes * steps, course.learning_rate),
+        train.Schedule(min(course.passes * steps, course.steps), course.learning_rate),
         seed=runtime.seed,
         folder=folder,
         fingerprint=fingerprint,
