@@ -347,6 +347,50 @@ def test_repeats_are_counted_among_what_is_to_be_foretold(make_past):
     assert lessons.again and not behaviour._lessons(make_past((1, 30, "ab"), (1, 20, "c"), items="abc"), TINY).again
 
 
+def test_it_goes_on_from_an_earlier_model():
+    """One step at next to no rate: products, actions and answers are those of the model it went on from."""
+    earlier = past_at(CUT - dt.timedelta(days=60))
+    known = np.arange(3, 40)  # the earlier shop had fewer products, and another order of actions
+    fewer = dataclasses.replace(
+        earlier,
+        items=earlier.items[3:],
+        words=earlier.words[3:],
+        histories=dataclasses.replace(
+            (kept := earlier.histories.keep_rows(earlier.histories.row_item >= 3)),
+            row_item=kept.row_item - 3,
+        ),
+    )
+    start = behaviour.fit(fewer, TINY, runtime=RUNTIME)
+    still = dataclasses.replace(TINY, steps=1, learning_rate=1e-9)
+    now = past_at().histories
+    swapped = dataclasses.replace(
+        past_at(),
+        histories=dataclasses.replace(
+            now,
+            kinds=("Product Viewed", REFUND, PURCHASE),
+            set_kind=np.where(now.set_kind == 0, 2, now.set_kind).astype(np.int8),
+        ),
+    )
+    warm = behaviour.fit(swapped, still, runtime=RUNTIME, start=start)
+    assert warm.items == past_at().items and warm.day == past_at().day
+    torch.testing.assert_close(warm.weights["items"][known], start.weights["items"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(warm.weights["kind.weight"][2], start.weights["kind.weight"][0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(warm.weights["centre"], start.weights["centre"])
+    cold = behaviour.fit(past_at(), still, runtime=RUNTIME)
+    wanted = truth()
+    asked = wanted.any(axis=1)
+    found = [recall(behaviour.score(s, past_at())[asked], wanted[asked], 5) for s in (warm, cold)]
+    assert found[0] > found[1] + 0.2
+
+
+def test_a_model_of_another_shape_or_of_later_days_is_no_start():
+    short = dataclasses.replace(TINY, steps=1)
+    with pytest.raises(ModelError, match="it has blocks 1, width 16, the settings say blocks 2, width 8.*no place"):
+        behaviour.fit(past_at(), dataclasses.replace(short, width=8, blocks=2), runtime=RUNTIME, start=fitted())
+    with pytest.raises(ModelError, match="trained 60.0 days after as_of.*knows what came later"):
+        behaviour.fit(past_at(CUT - dt.timedelta(days=60)), short, runtime=RUNTIME, start=fitted())
+
+
 @pytest.mark.parametrize("clock", [True, False])
 @pytest.mark.parametrize("item", ["a", "ab"])
 def test_a_user_of_very_many_events(make_past, clock, item):

@@ -57,6 +57,7 @@ FULL = 50_000  # products; with more the softmax of a step goes over a sample of
 NEGATIVES = 8_192  # products of a sample, beside the targets
 MOMENTS = 400  # trend is kept for at most so many moments
 USERS_A_CALL = 256  # users scored at once
+SHAPE = ("width", "blocks", "heads", "window", "clock")  # settings that an earlier model must share to go on from it
 SMALL = 0.01  # root mean square of the noise on the table that training starts from
 NEAR = 5  # sets; products met within so many of each other are met together
 RIDGE = 0.01  # of the mean diagonal, for the vectors that words foretell
@@ -94,6 +95,7 @@ class State:
     """A trained model and what it was trained on."""
 
     config: Config
+    day: float  # `as_of` of the fit, days since 1970-01-01 UTC
     items: tuple[str, ...]
     kinds: tuple[str, ...]
     season: bool
@@ -219,12 +221,16 @@ def fit(
     runtime: Runtime,
     folder: Path | None = None,
     progress: train.Progress | None = None,
+    start: State | None = None,
 ) -> State:
     """Train for `config.passes` passes over the lessons; on one core with bfloat16 about 45 ms a step of 384 questions
     and 3,700 products, 7,000 targets a second over 12,101 products and 18,000 over 3,416 without a clock.
 
-    `folder`: where to keep checkpoints and to go on from one; `progress(done, steps)`: called after each step. Same
-    seed, machine, build and threads: the same State, bit for bit. Raises ModelError when nobody bought anything.
+    `folder`: where to keep checkpoints and to go on from one; `progress(done, steps)`: called after each step.
+    `start`: an earlier model of this shop to go on from; fewer passes do then, products and actions new to it begin as
+    `score` would take them. Same seed, machine, build and threads: the same State, bit for bit.
+
+    Raises ModelError when nobody bought anything, and when `start` has another shape or knows what came later.
     """
     lessons = _lessons(past, config)
     every = lessons.known.every
@@ -240,6 +246,8 @@ def fit(
             dropout=_dropout(lessons, len(past.items), config),
         )
         _scale(model, lessons)
+        if start is not None:
+            _go_on(model, start, past, config)
         model.to(runtime.device)
         a_pass, stretches = _drawn(lessons, config, runtime.seed)
         planned = min(config.steps, math.ceil(config.passes * a_pass))
@@ -250,7 +258,7 @@ def fit(
             train.Schedule(planned, config.learning_rate),
             seed=runtime.seed,
             folder=folder,
-            fingerprint=_fingerprint(past, config, runtime) if folder else "",
+            fingerprint=_fingerprint(past, config, runtime, start) if folder else "",
             progress=progress,
             budget_s=runtime.budget_s,
         )
@@ -259,6 +267,7 @@ def fit(
     weights["items"] = torch.where(torch.from_numpy(sold > 0)[:, None], weights["items"], told)
     return State(
         config=config,
+        day=past.day,
         items=past.items,
         kinds=past.histories.kinds,
         season=lessons.known.season,
@@ -713,6 +722,34 @@ def _scale(model: Model, lessons: _Lessons) -> None:
     model.spread.copy_(torch.from_numpy(numbers.std(0)).clamp_min(1e-3))
 
 
+def _go_on(model: Model, start: State, past: Past, config: Config) -> None:
+    """Put the weights of an earlier model into a new one, each product and action in its place."""
+    shape = [f"{name} {getattr(start.config, name)}" for name in SHAPE]
+    wanted = [f"{name} {getattr(config, name)}" for name in SHAPE]
+    if shape != wanted:
+        raise ModelError(
+            "model.behaviour, the model to start from",
+            found=f"it has {', '.join(sorted(set(shape) - set(wanted)))}, "
+            f"the settings say {', '.join(sorted(set(wanted) - set(shape)))}",
+            consequence="Its weights have no place in this one",
+            remedy="Give the settings it was trained with, or train without it",
+        )
+    if start.day > past.day:
+        raise ModelError(
+            "model.behaviour, the model to start from",
+            found=f"it was trained {start.day - past.day:,.1f} days after as_of",
+            consequence="It knows what came later, and every forecast from here would be too good",
+            remedy="Start from a model of as_of or before",
+        )
+    weights = _restored(start, past, places(start.items, past.items)).state_dict()
+    kinds = model.kind.weight.detach().clone()
+    for place, kind in enumerate(past.histories.kinds):
+        if kind in start.kinds:
+            kinds[place] = weights["kind.weight"][start.kinds.index(kind)]
+    kinds[-2:] = weights["kind.weight"][-2:]  # any other action, and the question
+    model.load_state_dict({**weights, "kind.weight": kinds})
+
+
 def _restored(state: State, past: Past, index: Ints) -> Model:
     """Return the trained model with its table in the order of `past.items`, `index` their places in the state."""
     known, new = np.flatnonzero(index >= 0), np.flatnonzero(index < 0)
@@ -769,7 +806,7 @@ def _kinds(known: tuple[str, ...], asked: tuple[str, ...]) -> Ints:
     return np.array([*(known.index(k) if k in known else len(known) for k in asked), len(known) + 1])
 
 
-def _fingerprint(past: Past, config: Config, runtime: Runtime) -> str:
+def _fingerprint(past: Past, config: Config, runtime: Runtime, start: State | None) -> str:
     """Return a sha256 over everything that decides the weights."""
     digest = hashlib.sha256(repr((config, runtime, torch.__version__, past.as_of, past.items)).encode())
     for field in dataclasses.fields(past.histories):
@@ -777,6 +814,8 @@ def _fingerprint(past: Past, config: Config, runtime: Runtime) -> str:
     for part in (past.words.indptr, past.words.indices, past.words.data) if past.words is not None else ():
         digest.update(np.ascontiguousarray(part).tobytes())
     digest.update(past.train_labels.write_csv().encode())
+    for name, weight in start.weights.items() if start else ():
+        digest.update(name.encode() + np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()
 
 
