@@ -25,11 +25,12 @@ SPORTS = [
 ML_1M = ["ml1m/sequences_sasrec_order.parquet"]
 ML_100K = ["ml100k/interactions.parquet", "--items", "ml100k/items_multimodal.parquet", "--protocol", "time"]
 BUDGET = ["--cpu-hours", "0.25"]
+NETS = ["--models", "popular,neighbours,rules,ease,slist,als,graph,vae,behaviour,blend"]
 TABLES = {
-    "beauty": [*BEAUTY, *BUDGET],
+    "beauty": [*BEAUTY, *BUDGET, *NETS],
     "beauty-closed": [*BEAUTY, *BUDGET, "--models", "popular,neighbours,rules,ease,slist,als"],
     "beauty-refit": [*BEAUTY, *BUDGET, "--refit", "--models", "popular,neighbours,rules,ease,slist,als"],
-    "beauty-ids": [BEAUTY[0], *BUDGET],
+    "beauty-ids": [BEAUTY[0], *BUDGET, *NETS],
     "sports": [*SPORTS, *BUDGET],
     "ml-1m": [*ML_1M, "--cpu-hours", "0.5"],
     "ml-100k": [*ML_100K, "--cpu-hours", "0.05"],
