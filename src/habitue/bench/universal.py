@@ -420,7 +420,7 @@ def _table(
         dataset=dataset,
         modalities=modalities or ["events"],
         fusion="concat" if name != AGGREGATES else None,
-        cpu_s=round(cpu_s, 1),
+        cpu_s=round(cpu_s, 2),
         peak_mb=made.peak_mb[name],
         draws=draws,
         seed=runtime.seed,

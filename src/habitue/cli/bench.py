@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from habitue.cli.bench_profile import profile
 from habitue.cli.bench_speed import speed
 from habitue.cli.bench_tasks import tasks
 from habitue.cli.options import DOCUMENT, TABLES, Json, can_be_written, print_json, print_table, write_table
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command("tasks")(tasks)
 app.command("speed")(speed)
+app.command("profile")(profile)
 
 
 @app.command("ranking")
