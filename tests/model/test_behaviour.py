@@ -14,12 +14,13 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
 from habitue import prepare
 from habitue.collect import synthetic
 from habitue.core.errors import ModelError
-from habitue.core.runtime import Runtime
+from habitue.core.runtime import Runtime, detect
 from habitue.encode import text
 from habitue.model import behaviour
 from habitue.model.batches import Questions, collate, known, sets_before
@@ -31,6 +32,8 @@ CUT = START + dt.timedelta(days=210)
 HORIZON = 28
 RUNTIME = Runtime(seed=1, threads=1)
 TINY = Config(width=16, blocks=1, passes=1000, steps=120, questions=128, content=8)
+
+STILL = dataclasses.replace(TINY, dropout=0.0, steps=25)
 
 
 @functools.cache
@@ -436,11 +439,47 @@ def test_purchases_alone_are_targets(make_past):
     np.testing.assert_allclose(past.day - lessons.after, [20, 20])  # the pause began with the last purchase
 
 
-if __name__ == "__main__":  # what test_an_interrupted_fit_goes_on_bit_for_bit kills: it kills itself after step 110
+@pytest.mark.slow
+@pytest.mark.parametrize("clock", [True, False])
+def test_two_processes_under_torchrun_train_what_one_trains(tmp_path, clock):
+    """The global batches are the same; dropout, which each process draws for its own share, is left out."""
+    config = dataclasses.replace(STILL, clock=clock)
+    alone = behaviour.fit(past_at(), config, runtime=RUNTIME)
+    still = behaviour.fit(past_at(), dataclasses.replace(config, steps=1, learning_rate=1e-9), runtime=RUNTIME)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*command, __file__, str(tmp_path), str(clock)], check=True)
+    one, other = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    for name in alone.weights:
+        assert one[name].equal(other[name]), name
+    moved, apart = (float((alone.weights["items"] - w["items"]).norm()) for w in (still.weights, one))
+    assert 0 < apart < moved / 50
+    np.testing.assert_allclose(
+        behaviour.score(dataclasses.replace(alone, weights=one), past_at()),
+        behaviour.score(alone, past_at()),
+        atol=0.02 * float(np.ptp(behaviour.score(alone, past_at()))),
+    )
+
+
+def killed_after_step_110(folder: Path) -> None:
     behaviour.fit(
         past_at(),
         TINY,
         runtime=RUNTIME,
-        folder=Path(sys.argv[1]),
+        folder=folder,
         progress=lambda done, steps: os.kill(os.getpid(), signal.SIGKILL) if done == 110 else None,
     )
+
+
+def one_of_two(folder: Path, clock: bool) -> None:
+    runtime = detect(seed=1, device="cpu")
+    state = behaviour.fit(past_at(), dataclasses.replace(STILL, clock=clock), runtime=runtime)
+    assert runtime.world == 2
+    save_file({n: w.contiguous() for n, w in state.weights.items()}, folder / f"{runtime.rank}.safetensors")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":  # what the tests start as processes of their own
+    if len(sys.argv) == 2:
+        killed_after_step_110(Path(sys.argv[1]))
+    else:
+        one_of_two(Path(sys.argv[1]), sys.argv[2] == "True")

@@ -27,6 +27,8 @@ def detect(*, seed: int = 0, threads: int = 1, device: str | None = None) -> Run
     One thread by default: the models of a shop are thousands of small operations. On 2 cores a second thread made the
     flagship's training 3.6 times slower, and on a busy machine EASE's solve 12 times (LOG.md). `device` None picks an
     accelerator when torch sees one. Results repeat for the same seed, machine, build and thread count.
+
+    Under `torchrun` the processes join here; each has its `rank` of `world`, and an accelerator of its own.
     """
     import threadpoolctl
     import torch
@@ -38,7 +40,14 @@ def detect(*, seed: int = 0, threads: int = 1, device: str | None = None) -> Run
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         torch.use_deterministic_algorithms(True)
-    return Runtime(device=device, seed=seed, threads=threads)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Runtime(device=device, seed=seed, threads=threads)
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo" if device == "cpu" else "nccl")
+    return Runtime(device=device, seed=seed, threads=threads, rank=torch.distributed.get_rank(), world=world)
 
 
 def models_folder() -> Path:

@@ -261,6 +261,8 @@ def fit(
             fingerprint=_fingerprint(past, config, runtime, start) if folder else "",
             progress=progress,
             budget_s=runtime.budget_s,
+            rank=runtime.rank,
+            world=runtime.world,
         )
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     told = torch.from_numpy(_foretold(content, weights["items"].numpy(), sold))
@@ -611,6 +613,16 @@ class _Loss:
         kept = rng.random(len(labelled)) < LABELS_A_STEP * len(asked) / max(len(labelled), 1)
         labelled, labelled_of = labelled[kept], labelled_of[kept]
         at, before = self.moments(asked, rng)
+        if (world := self.runtime.world) > 1:  # the draws are those of one process; each takes its stretches of them
+            mine = asked_of % world == self.runtime.rank
+            asked, asked_of, at, before = asked[mine], asked_of[mine] // world, at[mine], before[mine]
+            every_label, theirs = len(labelled), labelled_of % world == self.runtime.rank
+            labelled, labelled_of = labelled[theirs], labelled_of[theirs] // world
+            some = some.take(np.arange(self.runtime.rank, len(some.user), world))
+        else:
+            every_label = len(labelled)
+        if not len(asked):
+            return model.items.sum() * 0
         questions = Questions(
             user=some.user,
             start=some.start,
@@ -633,7 +645,8 @@ class _Loss:
         if len(labelled):
             told = model.foretell(vectors, batch)[len(asked) :]
             churned, money = (torch.from_numpy(v[labelled]).to(device) for v in (lessons.churned, lessons.money))
-            loss = loss + FORECAST_WEIGHT * model.forecast.loss(told, churned, money)
+            share = len(labelled) / every_label  # the mean is over the labels of all processes
+            loss = loss + FORECAST_WEIGHT * share * model.forecast.loss(told, churned, money)
         return loss
 
     def moments(self, asked: Ints, rng: np.random.Generator) -> tuple[Doubles, Ints]:

@@ -52,12 +52,17 @@ def run(
     fingerprint: str = "",
     progress: Progress | None = None,
     budget_s: float | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> int:
     """Train `model` in place by Adam (Kingma and Ba, 2015) on loss(step), step = 0 ... steps - 1; return steps done.
 
     `folder` keeps a checkpoint every `keep_every` steps and goes on from the one it finds: the weights at the end are
     those of an uninterrupted run, bit for bit (one machine, build and thread count). `fingerprint` names the run; a
     checkpoint of another run raises ModelError. `progress(done, steps)` is called after every step.
+
+    `world` processes of one torch.distributed group train the same weights: each gives the loss of its share of a step,
+    the gradients are added up, and the process of `rank` 0 keeps the checkpoints.
 
     `budget_s`: CPU-seconds of the process. After TIMED steps the schedule is cut to the steps that fit into what is
     left, so that the learning rate still falls to 0; should they take longer than the first ones, training ends at
@@ -79,10 +84,12 @@ def run(
         adam.zero_grad()
         with seeded(seed, step):
             loss(step).backward()  # type: ignore[no-untyped-call]
+        if world > 1:
+            _add_up(model)
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         adam.step()
         done = step + 1
-        if folder and (done % schedule.keep_every == 0 or done == schedule.steps):
+        if folder and rank == 0 and (done % schedule.keep_every == 0 or done == schedule.steps):
             _keep(folder, model, adam, fingerprint, done)
         if progress:
             progress(done, schedule.steps)
@@ -108,6 +115,15 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _add_up(model: nn.Module) -> None:
+    """Give every process the sum of all processes' gradients, in one message."""
+    every = [p for p in model.parameters() if p.requires_grad]
+    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).ravel() for p in every])
+    torch.distributed.all_reduce(flat)
+    for parameter, gradient in zip(every, torch.split(flat, [p.numel() for p in every]), strict=True):
+        parameter.grad = gradient.view_as(parameter)
 
 
 def _affordable(schedule: Schedule, done: int, timed: int, spent_s: float, budget_s: float) -> Schedule:
