@@ -315,6 +315,16 @@ def test_without_a_clock_it_ranks_what_follows_and_knows_no_time(make_past):
     )
 
 
+def test_words_that_are_no_numbers_are_refused():
+    words = past_at().words.copy()
+    words.data[3] = np.nan
+    with pytest.raises(ModelError, match="1 weights are NaN.*content = 0"):
+        behaviour.fit(dataclasses.replace(past_at(), words=words), TINY, runtime=RUNTIME)
+    without = dataclasses.replace(TINY, content=0, steps=2)
+    state = behaviour.fit(dataclasses.replace(past_at(), words=words), without, runtime=RUNTIME)
+    assert np.isfinite(behaviour.score(state, past_at())).all()
+
+
 def test_what_is_met_together_lies_together(make_past):
     """a and b in one set, c in the set after them; d and e of another customer: by hand, then as directions."""
     past = make_past((1, 30, "ab"), (1, 20, "c"), (2, 9, "de"), items="abcdef")

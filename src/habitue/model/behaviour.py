@@ -457,6 +457,13 @@ def _content(words: sp.csr_matrix | None, dimensions: int, items: int) -> Floats
     """Return the words' leading singular vectors [I, C], mean square 1; C = 0 without words."""
     if words is None or not words.nnz or not dimensions:
         return np.zeros((items, 0), dtype=np.float32)
+    if not np.isfinite(words.data).all():
+        raise ModelError(
+            "model.behaviour, the products' words",
+            found=f"{int((~np.isfinite(words.data)).sum()):,} weights are NaN or infinite",
+            consequence="Every product's vector would become NaN",
+            remedy="Mend what encodes the words, or leave them out with the setting content = 0",
+        )
     kept = min(dimensions, *words.shape)
     left, size, _ = randomized_svd(words, kept, random_state=0)
     content = left * size
