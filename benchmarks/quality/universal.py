@@ -1,7 +1,7 @@
 """Q14: does one frozen vector a customer serve churn, category and item propensity better than hand aggregates?
 
-    HABITUE_DATA=... python benchmarks/quality/universal.py [--only online-retail] [--out benchmarks/quality]
-    HABITUE_DATA=... python benchmarks/quality/universal.py --validation          28 days earlier; writes nothing
+    HABITUE_DATA=... python benchmarks/quality/universal.py [--only NAME] [--no-ablation] [--out benchmarks/quality]
+    HABITUE_DATA=... python benchmarks/quality/universal.py --validation     28 days earlier
 
 Everything is fitted before the cut; the probe learns from the 14 days after it and is tested on the 14 days after those
 (habitue.bench.universal). Parts of the profile, their weight and the probe's settings were chosen with --validation,
@@ -97,6 +97,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--only", choices=SHOPS)
     asked.add_argument("--validation", action="store_true")
+    asked.add_argument("--no-ablation", action="store_true")
     asked.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = asked.parse_args()
     folder = os.environ.get("HABITUE_DATA")
@@ -111,7 +112,9 @@ def main() -> None:
         result = universal.run(
             shop.tables,
             cut=shop.cut - EARLIER if options.validation else shop.cut,
-            config=universal.Config(profile=profile.Config(behaviour=flagship), ablation=not options.validation),
+            config=universal.Config(
+                profile=profile.Config(behaviour=flagship), ablation=not (options.validation or options.no_ablation)
+            ),
             dataset=title,
             runtime=runtime.detect(seed=0),
         )

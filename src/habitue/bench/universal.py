@@ -376,20 +376,26 @@ def macro_auc(truth: Floats, score: Floats) -> Callable[[np.ndarray], np.ndarray
     """
     pairs = []
     for answer in range(truth.shape[1]):
-        yes, no = np.flatnonzero(truth[:, answer] > 0), np.flatnonzero(truth[:, answer] == 0)
-        above = score[yes, answer][None, :] - score[no, answer][:, None]
-        pairs.append((yes, no, ((np.sign(above) + 1) / 2).astype(np.float32)))  # [no, yes]
+        yes = np.flatnonzero(truth[:, answer] > 0)
+        above = (np.sign(score[yes, answer][None, :] - score[:, [answer]]) + 1) / 2
+        above[yes] = 0  # [n, yes], a pair of two yes counts for nothing
+        pairs.append((yes, above.astype(np.float32)))
 
     def statistic(weight: np.ndarray) -> np.ndarray:
         each = np.full((len(pairs), len(weight)), np.nan)
         exact = weight.astype(np.float32)  # counts: whole numbers and halves far below 2^24
-        for row, (yes, no, above) in enumerate(pairs):
-            won = ((exact[:, no] @ above) * exact[:, yes]).sum(axis=1, dtype=np.float64)
-            of = weight[:, no].sum(axis=1) * weight[:, yes].sum(axis=1)
+        whole = weight.sum(axis=1)
+        for row, (yes, above) in enumerate(pairs):
+            mine = exact[:, yes]
+            won = ((exact @ above) * mine).sum(axis=1, dtype=np.float64)
+            known = mine.sum(axis=1, dtype=np.float64)
+            of = known * (whole - known)
             np.divide(won, of, out=each[row], where=of > 0)
         told = np.isfinite(each)
-        count, whole = told.sum(axis=0), np.where(told, each, 0).sum(axis=0)
-        middle: np.ndarray = np.divide(whole, count, out=np.full(len(weight), np.nan), where=count > 0)
+        count = told.sum(axis=0)
+        middle: np.ndarray = np.divide(
+            np.where(told, each, 0).sum(axis=0), count, out=np.full(len(weight), np.nan), where=count > 0
+        )
         return middle
 
     return statistic
