@@ -53,7 +53,8 @@ class State:
     content: Floats  # [I, C] words of the items, projected
     weights: dict[str, Tensor]  # of Model
     popular: Floats  # [I] log of the sales: what a stranger is told
-    steps: int  # trained; fewer than asked for where the budget of CPU time ended
+    steps: int  # trained
+    planned: int  # more than `steps` where the budget of CPU time ended
 
 
 class Model(streams.Net):
@@ -96,7 +97,7 @@ def fit(
     content = streams.content(past.words, config.content, len(past.items))
     with train.seeded(runtime.seed), train.threads(runtime.threads):
         model = Model(config, _reader(config, past.histories.kinds, content, lessons.met))
-        done = streams.learn(
+        done, planned = streams.learn(
             model,
             lessons,
             content,
@@ -114,6 +115,7 @@ def fit(
         weights=streams.weights(model),
         popular=streams.popular(past),
         steps=done,
+        planned=planned,
     )
 
 

@@ -213,8 +213,8 @@ def learn(
     folder: Path | None,
     fingerprint: str,
     progress: train.Progress | None,
-) -> int:
-    """Train on every stretch `course.passes` times, each time in another order; return the steps done.
+) -> tuple[int, int]:
+    """Train on every stretch `course.passes` times, each time in another order; return the steps done and planned.
 
     Cross-entropy of the softmax over all items met, the target spread evenly over the next set. (Hidasi et al. have one
     item as target and a sample of the others.) 6 I D multiplications a lesson beside the network's own.
@@ -238,16 +238,18 @@ def learn(
         weight = asked.new_full((len(asked),), 1 / len(asked))
         return set_cross_entropy(asked, table, bias=bias, target=batch.target, weight=weight, half=half)
 
-    return train.run(
+    planned = min(course.passes * steps, course.steps)
+    done = train.run(
         model,
         loss,
-        train.Schedule(min(course.passes * steps, course.steps), course.learning_rate),
+        train.Schedule(planned, course.learning_rate),
         seed=runtime.seed,
         folder=folder,
         fingerprint=fingerprint,
         progress=progress,
         budget_s=runtime.budget_s,
     )
+    return done, planned
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
