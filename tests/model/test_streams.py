@@ -164,8 +164,8 @@ def test_a_step_is_small_enough_for_many_steps_a_pass_and_not_smaller_than_it_ma
     assert fitted(past, stretches=64, passes=1).steps == 4  # of LEAST_STRETCHES
     assert fitted(past, stretches=64, passes=9, steps=7).steps == 7
     cut = gru.fit(past, dataclasses.replace(SMALL, passes=50), runtime=Runtime(budget_s=0.0))
-    assert cut.steps < cut.planned == 50
-    assert (whole := gru.fit(past, SMALL, runtime=Runtime())).steps == whole.planned == 2
+    assert cut.steps < cut.planned == 200  # 4 steps a pass
+    assert (whole := gru.fit(past, SMALL, runtime=Runtime())).steps == whole.planned == 8
 
 
 def test_training_goes_on_after_a_kill_to_the_same_weights(make_past, tmp_path):
