@@ -30,6 +30,7 @@ from habitue.core.runtime import Runtime, detect, forget_peak, peak_mb
 from habitue.core.schemas import METRICS
 from habitue.evaluate import bench
 from habitue.model import behaviour
+from habitue.model.lessons import drawn, lessons
 
 SHAPES = {  # file, newest events, NDCG@10 to pass
     "Beauty": ("amazon_s3rec/Beauty_sequences.parquet", 50, 0.0374),
@@ -45,9 +46,9 @@ def pace(question: protocols.Question, window: int, steps: int, runtime: Runtime
     clock: list[float] = []
     behaviour.fit(question.fit, config, runtime=runtime, progress=lambda *_: clock.append(time.process_time()))
     spent = clock[-1] - clock[WARM - 1]
-    lessons = behaviour._lessons(question.fit, config)
-    a_pass, _ = behaviour._drawn(lessons, config, runtime.seed)
-    return steps * len(lessons.target) / a_pass / spent, spent
+    asked = lessons(question.fit, clock=False)
+    a_pass, _ = drawn(asked, window=window, questions=config.questions, clock=False, seed=runtime.seed)
+    return steps * len(asked.target) / a_pass / spent, spent
 
 
 def allowed(question: protocols.Question, window: int) -> float:

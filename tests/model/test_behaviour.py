@@ -25,6 +25,7 @@ from habitue.encode import text
 from habitue.model import behaviour
 from habitue.model.batches import Questions, collate, known, sets_before
 from habitue.model.behaviour import Config
+from habitue.model.lessons import lessons
 from habitue.model.past import PURCHASE, REFUND, Past, histories, next_sets
 
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
@@ -189,27 +190,6 @@ def test_vectors_are_the_answer_and_the_mean_of_the_sets(make_past):
     assert not behaviour.vectors(fitted(), stranger)[0, 16:].any()
 
 
-def test_trend_holds_nothing_of_its_own_moment_or_later():
-    trend = behaviour._trend(past_at(), (7.0, 30.0))
-    day = past_at().day - 50.5  # between two rows: the older one counts
-    rows, newest = trend.at(np.array([day]))
-    then = behaviour._trend(past_at().rewind(CUT - dt.timedelta(days=51)), (7.0, 30.0))
-    assert rows[0] == 51
-    moved = newest - then.at(np.array([then.day]))[1]  # the floor follows the whole record, the order does not
-    assert np.abs(moved).max() < 0.2
-    later = dataclasses.replace(past_at(), histories=past_at().histories.before(past_at().day - 51))
-    assert np.abs(behaviour._trend(later, (7.0, 30.0)).at(np.array([day]))[1] - newest).max() < 0.2
-
-
-def test_trend_by_hand(make_past):
-    past = make_past((1, 10, "a"), (2, 3.5, "b"), (2, 0.5, "b"), items="ab")
-    rates = behaviour._trend(past, (2.0,)).rates[0]
-    little = 0.05 * 3 / 10 / 2
-    sold = np.array([0.5 ** (9 / 2), 0.5 ** (3 / 2) + 1.0])  # whole days, by the younger end of each
-    expected = np.log(sold / 2 + little)
-    np.testing.assert_allclose(rates[0], expected - expected.mean(), rtol=1e-5)
-
-
 def test_the_weights_repeat_and_depend_on_the_seed():
     short = dataclasses.replace(TINY, steps=6)
     first = behaviour.fit(past_at(), short, runtime=RUNTIME)
@@ -254,35 +234,11 @@ def test_a_sample_of_all_products_is_the_whole_softmax(clock, monkeypatch):
     assert recall(behaviour.score(state, past_at())[asked], wanted[asked], 5) > 0.6  # all of them: above 0.65
 
 
-@pytest.mark.parametrize("clock", [True, False])
-def test_every_lesson_is_taken_once_a_pass(clock):
-    config = dataclasses.replace(TINY, clock=clock, window=5)
-    lessons = behaviour._lessons(past_at(), config)
-    every = lessons.known.every
-    a_pass, stretches = behaviour._drawn(lessons, config, seed=1)
-    assert a_pass == int(np.ceil(len(lessons.target) / TINY.questions))
-    taken = [stretches(step) for step in range(2 * a_pass)]
-    for first in (0, a_pass):
-        found = []
-        for some in taken[first : first + a_pass]:
-            asked, of = some.about(lessons.key)
-            target = lessons.target[asked]
-            assert len(asked) and (some.end - some.start).max() <= 5
-            assert (every.set_user[target] == some.user[of]).all()
-            assert ((target > some.start[of]) | (target == every.set_start[some.user[of]])).all()
-            assert (target <= some.end[of]).all()
-            found.append(target)
-        assert np.sort(np.concatenate(found)).tolist() == lessons.target.tolist()
-    places = [np.sort(np.concatenate([s.start for s in taken[f : f + a_pass]])).tolist() for f in (0, a_pass)]
-    assert places[0] != places[1]  # histories are cut elsewhere
-    assert stretches(0).start.tolist() == taken[0].start.tolist()  # and a step is the same whenever it is asked for
-
-
 def test_a_lesson_is_asked_in_the_pause_before_it_and_sees_what_came_before_that_moment(make_past):
     past = make_past((1, 30, "a"), (1, 20, "b", REFUND), (1, 10, "c"), (2, 5, "a"), items="abc")
-    lessons = behaviour._lessons(past, TINY)
-    assert lessons.target.tolist() == [0, 2, 3]
-    loss = behaviour._Loss(None, lessons, TINY, None, None, None, RUNTIME)
+    asked = lessons(past, clock=True)
+    assert asked.target.tolist() == [0, 2, 3]
+    loss = behaviour._Loss(None, asked, TINY, None, None, None, RUNTIME)
     seen = set()
     for seed in range(50):
         at, before = loss.moments(np.arange(3), np.random.default_rng(seed))
@@ -315,49 +271,15 @@ def test_without_a_clock_it_ranks_what_follows_and_knows_no_time(make_past):
     )
 
 
-def test_words_that_are_no_numbers_are_refused():
-    words = past_at().words.copy()
-    words.data[3] = np.nan
-    with pytest.raises(ModelError, match="1 weights are NaN.*content = 0"):
-        behaviour.fit(dataclasses.replace(past_at(), words=words), TINY, runtime=RUNTIME)
-    without = dataclasses.replace(TINY, content=0, steps=2)
-    state = behaviour.fit(dataclasses.replace(past_at(), words=words), without, runtime=RUNTIME)
-    assert np.isfinite(behaviour.score(state, past_at())).all()
-
-
-def test_what_is_met_together_lies_together(make_past):
-    """a and b in one set, c in the set after them; d and e of another customer: by hand, then as directions."""
-    past = make_past((1, 30, "ab"), (1, 20, "c"), (2, 9, "de"), items="abcdef")
-    factors = behaviour._together(past.histories, 6, 6)
-    # Pairs (both ways): ab twice (once from each row of the product), ac, bc once, de twice; 12 in all.
-    often = np.array([3.0, 3.0, 2.0, 2.0, 2.0])
-    count = {(0, 1): 2, (0, 2): 1, (1, 2): 1, (3, 4): 2}
-    expected = np.zeros((6, 6))
-    for (i, j), n in count.items():
-        expected[i, j] = expected[j, i] = max(np.log(n * 12 / (often[i] * often[j])), 0)
-    left, size, right = np.linalg.svd(expected)
-    wanted = (left * size) @ left.T
-    np.testing.assert_allclose(factors @ factors.T, wanted, atol=1e-4)
-    assert not factors[5].any()
-    assert not behaviour._together(make_past((1, 3, "a"), items="ab").histories, 2, 4).any()
-
-
 def test_the_more_there_is_to_foretell_the_less_is_dropped(make_past):
     past = make_past(*((user, day, "ab") for user in range(40) for day in (9, 5, 1)), items="ab")
-    lessons = behaviour._lessons(past, TINY)
+    asked = lessons(past, clock=True)
     rows = 240 / (2 * 16)  # a number of the table
-    assert behaviour._dropout(lessons, 2, TINY) == pytest.approx(0.337 - 0.0915 * np.log(rows))
-    assert behaviour._dropout(lessons, 2, dataclasses.replace(TINY, dropout=2.0)) == pytest.approx(
+    assert behaviour._dropout(asked, 2, TINY) == pytest.approx(0.337 - 0.0915 * np.log(rows))
+    assert behaviour._dropout(asked, 2, dataclasses.replace(TINY, dropout=2.0)) == pytest.approx(
         2 * (0.337 - 0.0915 * np.log(rows))
     )
-    assert behaviour._dropout(lessons, 1000, TINY) == 0.5
-
-
-def test_repeats_are_counted_among_what_is_to_be_foretold(make_past):
-    past = make_past((1, 30, "ab"), (1, 20, "bc"), (1, 10, "a", REFUND), (2, 5, "a"), items="abc")
-    lessons = behaviour._lessons(past, TINY)
-    assert behaviour._repeats(past.histories, lessons.target) == pytest.approx(1 / 5)
-    assert lessons.again and not behaviour._lessons(make_past((1, 30, "ab"), (1, 20, "c"), items="abc"), TINY).again
+    assert behaviour._dropout(asked, 1000, TINY) == 0.5
 
 
 def test_it_goes_on_from_an_earlier_model():
@@ -440,13 +362,6 @@ def test_a_kind_it_never_met_is_no_error():
         past_at(), histories=dataclasses.replace(every, set_kind=kind, kinds=(*every.kinds, "Product Viewed"))
     )
     assert np.isfinite(behaviour.score(fitted(), asked)).all()
-
-
-def test_purchases_alone_are_targets(make_past):
-    past = make_past((1, 20, "a"), (1, 10, "b", "Order Refunded"), (1, 5, "c"), items="abc")
-    lessons = behaviour._lessons(past, TINY)
-    assert past.histories.set_kind[lessons.target].tolist() == [past.histories.kinds.index(PURCHASE)] * 2
-    np.testing.assert_allclose(past.day - lessons.after, [20, 20])  # the pause began with the last purchase
 
 
 @pytest.mark.slow

@@ -21,7 +21,6 @@ al., 2020) with learnt biases for distance in sets and in time. Why each part is
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator
@@ -30,37 +29,31 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import scipy.sparse as sp
 import torch
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
-from habitue.model import negatives, train
-from habitue.model.batches import GAPS, NUMBERS, Batch, Doubles, Known, Questions, collate, known, sets_before, told
+from habitue.model import negatives, seeds, train
+from habitue.model.batches import GAPS, NUMBERS, Batch, Doubles, Questions, collate, known, told
 from habitue.model.heads import Forecast
+from habitue.model.lessons import Lessons, Stretches, drawn, lessons
 from habitue.model.losses import Sparse, Trend, half_is_quick, set_cross_entropy
-from habitue.model.past import DAY_US, PURCHASE, Floats, Histories, Ints, Past, columns, places, ranges
+from habitue.model.past import Floats, Ints, Past, columns, places, ranges
+from habitue.model.trend import Rates, rates
 
 ANSWERS = frozenset({"rank", "churn", "value"})
 SEEDED = True  # another seed is another model
 
 UNSOLD = -1e4  # score of a product without sales while training: no evidence against it
-FIRST_WEIGHT = 0.3  # of a customer's first order among the questions: LOG.md, "first orders"
 LABELS_A_STEP = 1.0  # questions about churn and money, per question about the next set
 FORECAST_WEIGHT = 0.2  # of churn and money in the loss
-LEAST_REPEATS = 0.02  # share of the rows to foretell that the customer had met; with fewer there is no `again`
 BOUND = 3.0  # numbers are cut this many spreads from their mean: later moments lie outside what was trained on
 FULL = 50_000  # products; with more the softmax of a step goes over a sample of them
 NEGATIVES = 8_192  # products of a sample, beside the targets
-MOMENTS = 400  # trend is kept for at most so many moments
 USERS_A_CALL = 256  # users scored at once
 SHAPE = ("width", "blocks", "heads", "window", "clock")  # settings that an earlier model must share to go on from it
-SMALL = 0.01  # root mean square of the noise on the table that training starts from
-NEAR = 5  # sets; products met within so many of each other are met together
-RIDGE = 0.01  # of the mean diagonal, for the vectors that words foretell
 DROPPED, DROPPED_LESS = 0.337, 0.0915  # at one row to foretell per number of the table; for e times as many
 DROPPED_WITHIN = (0.1, 0.5)
 SIMILAR = 8  # products whose content a product new to the state borrows
@@ -232,29 +225,31 @@ def fit(
 
     Raises ModelError when nobody bought anything, and when `start` has another shape or knows what came later.
     """
-    lessons = _lessons(past, config)
-    every = lessons.known.every
+    asked = lessons(past, clock=config.clock)
+    every = asked.known.every
     sold = np.bincount(every.row_item, minlength=len(past.items)).astype(np.float32)
-    content = _content(past.words, config.content, len(past.items))
-    trend = _trend(past, TREND_DAYS) if config.clock else None
+    content = seeds.content(past.words, config.content, len(past.items))
+    trend = rates(past, TREND_DAYS) if config.clock else None
     with train.seeded(runtime.seed), train.threads(runtime.threads):
         model = Model(
             config,
             kinds=len(past.histories.kinds),
-            items=_start(content, every, config),
-            labels=(torch.from_numpy(lessons.churned), torch.from_numpy(lessons.money)),
-            dropout=_dropout(lessons, len(past.items), config),
+            items=seeds.start(content, every, width=config.width, scale=config.seed),
+            labels=(torch.from_numpy(asked.churned), torch.from_numpy(asked.money)),
+            dropout=_dropout(asked, len(past.items), config),
         )
-        _scale(model, lessons)
+        _scale(model, asked)
         if start is not None:
             _go_on(model, start, past, config)
         model.to(runtime.device)
-        a_pass, stretches = _drawn(lessons, config, runtime.seed)
+        a_pass, stretches = drawn(
+            asked, window=config.window, questions=config.questions, clock=config.clock, seed=runtime.seed
+        )
         planned = min(config.steps, math.ceil(config.passes * a_pass))
         sales = torch.from_numpy(sold).to(runtime.device)
         done = train.run(
             model,
-            _Loss(model, lessons, config, trend, sales, stretches, runtime),
+            _Loss(model, asked, config, trend, sales, stretches, runtime),
             train.Schedule(planned, config.learning_rate),
             seed=runtime.seed,
             folder=folder,
@@ -265,16 +260,16 @@ def fit(
             world=runtime.world,
         )
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    told = torch.from_numpy(_foretold(content, weights["items"].numpy(), sold))
+    told = torch.from_numpy(seeds.foretold(content, weights["items"].numpy(), sold))
     weights["items"] = torch.where(torch.from_numpy(sold > 0)[:, None], weights["items"], told)
     return State(
         config=config,
         day=past.day,
         items=past.items,
         kinds=past.histories.kinds,
-        season=lessons.known.season,
-        again=lessons.again,
-        labelled=len(lessons.label_at) > 0,
+        season=asked.known.season,
+        again=asked.again,
+        labelled=len(asked.label_at) > 0,
         weights=weights,
         told=told,
         trend=np.zeros((0, len(sold)), dtype=np.float32) if trend is None else trend.at(np.array([past.day]))[1].copy(),
@@ -349,169 +344,7 @@ def vectors(state: State, past: Past) -> Floats:
     return found
 
 
-@dataclass(frozen=True)
-class _Lessons:
-    """All questions whose answer is known, by user and moment: L next sets and M labels."""
-
-    known: Known
-    again: bool
-    user: Ints  # [L]
-    target: Ints  # [L] the set to foretell, ascending
-    key: Ints  # [L] target + user
-    since: Ints  # [L] the first set after the purchase before it; the target itself when there is none
-    after: Doubles  # [L] moment of the purchase before it; its own moment when there is none
-    weight: Floats  # [L] mean 1
-    label_key: Ints  # [M] index of the first set the label's question does not see + user, ascending
-    label_at: Doubles  # [M]
-    churned: Floats  # [M]
-    money: Floats  # [M] at least 0
-
-
-def _lessons(past: Past, config: Config) -> _Lessons:
-    every = past.histories.before(past.day)
-    target = np.flatnonzero(every.set_kind == every.kinds.index(PURCHASE))
-    if not len(target):
-        raise ModelError(
-            "model.behaviour",
-            found="no purchase of any product before as_of",
-            consequence="There is no next order to learn from",
-            remedy="Import orders, or move as_of behind the first of them",
-        )
-    user = every.set_user[target]
-    again = np.r_[False, user[1:] == user[:-1]]
-    since = np.where(again, np.r_[0, target[:-1] + 1], target)
-    after = np.where(again, every.set_at[since - 1], every.set_at[target])
-    count = np.bincount(user, minlength=len(every.user_keys))
-    # One over the root: a customer with 100 orders says more than one with two, but not fifty times more.
-    weight = np.where(again, np.maximum(count[user] - 1, 1) ** -0.5, FIRST_WEIGHT)
-    if not config.clock:  # the newest set answers: where there is none nothing can
-        kept = target > every.set_start[user]
-        user, target, since, after, weight = (part[kept] for part in (user, target, since, after, weight))
-    labels = past.train_labels.filter(pl.col("user_key").is_in(every.user_keys.tolist()), config.clock)
-    labels = labels.sort("user_key", "as_of")
-    owner = np.searchsorted(every.user_keys, labels["user_key"].to_numpy())
-    at = labels["as_of"].dt.epoch("us").to_numpy() / DAY_US
-    return _Lessons(
-        known=known(every, season=bool(np.ptp(every.set_at) >= 366)),
-        again=_repeats(every, target) >= LEAST_REPEATS,
-        user=user,
-        target=target,
-        key=target + user,
-        since=since,
-        after=after,
-        weight=(weight / weight.mean()).astype(np.float32),
-        label_key=sets_before(every, owner, at) + owner,
-        label_at=at,
-        churned=labels["churned"].to_numpy().astype(np.float32),
-        money=np.maximum(labels["value"].to_numpy(), 0).astype(np.float32),
-    )
-
-
-def _repeats(every: Histories, target: Ints) -> float:
-    """Return the share of the targets' rows whose user had met the item in an earlier set."""
-    owner = every.set_user[every.row_set]
-    pair = owner * (int(every.row_item.max(initial=0)) + 1) + every.row_item
-    first = np.unique(pair, return_index=True)[1]  # rows ascend by user and time
-    met = np.ones(len(pair), dtype=bool)
-    met[first] = False
-    asked = np.isin(every.row_set, target)
-    return float(met[asked].mean()) if asked.any() else 0.0
-
-
-@dataclass(frozen=True)
-class _Trend:
-    """Log of what was bought lately at each of G moments, step days apart, the last one `as_of`; mean 0 a row."""
-
-    day: float
-    step: float
-    rates: Tensor  # [K, G, I], moment g is `day - g * step`
-
-    def at(self, moments: Doubles) -> tuple[Ints, Floats]:
-        """Return the place of the newest row that is not younger than each moment, and the first such row [K, I]."""
-        row = np.ceil((self.day - moments) / self.step - 1e-9).astype(np.int64)
-        row = np.clip(row, 0, self.rates.shape[1] - 1)
-        return row, self.rates[:, row[0]].numpy()
-
-
-def _trend(past: Past, half_lives: tuple[float, ...]) -> _Trend:
-    """Count purchases, each worth half as much after a half-life, strictly before each moment; O(K G I)."""
-    bought, items = past.histories.before(past.day).of_kind(PURCHASE), len(past.items)
-    span = past.day - bought.set_at.min()
-    step = max(1.0, span / MOMENTS)
-    moments = int(np.ceil(span / step)) + 1
-    row = np.clip(np.ceil((past.day - bought.set_at) / step).astype(np.int64), 1, moments)
-    sold = np.zeros((moments + 1, items), dtype=np.float32)
-    np.add.at(sold, (row[bought.row_set], bought.row_item), 1)
-    rates = np.empty((len(half_lives), moments, items), dtype=np.float32)
-    little = 0.05 * len(bought.row_item) / span / items  # a product nobody bought lately can still be bought
-    for k, half_life in enumerate(half_lives):
-        kept, fade = np.zeros(items, dtype=np.float32), np.float32(0.5 ** (step / half_life))
-        for g in reversed(range(moments)):
-            kept = kept * fade + sold[g + 1]
-            rates[k, g] = np.log(kept / half_life + little)
-    rates -= rates.mean(axis=2, keepdims=True)
-    return _Trend(past.day, step, torch.from_numpy(rates))
-
-
-def _content(words: sp.csr_matrix | None, dimensions: int, items: int) -> Floats:
-    """Return the words' leading singular vectors [I, C], mean square 1; C = 0 without words."""
-    if words is None or not words.nnz or not dimensions:
-        return np.zeros((items, 0), dtype=np.float32)
-    if not np.isfinite(words.data).all():
-        raise ModelError(
-            "model.behaviour, the products' words",
-            found=f"{int((~np.isfinite(words.data)).sum()):,} weights are NaN or infinite",
-            consequence="Every product's vector would become NaN",
-            remedy="Mend what encodes the words, or leave them out with the setting content = 0",
-        )
-    kept = min(dimensions, *words.shape)
-    left, size, _ = randomized_svd(words, kept, random_state=0)
-    content = left * size
-    scaled: Floats = (content / np.sqrt(np.square(content).mean())).astype(np.float32)
-    return scaled
-
-
-def _start(content: Floats, every: Histories, config: Config) -> Tensor:
-    """Return the vectors training starts from [I, D]: what the words say, without words what is met together.
-
-    Turned at random, so that no axis is special. LOG.md, "the table's seed": on Beauty .0735 against .0686 for an id
-    embedding beside a projection of the words.
-    """
-    told = content[:, : config.width] if content.shape[1] else _together(every, len(content), config.width)
-    items = torch.from_numpy(told)
-    turn = torch.linalg.qr(torch.randn(config.width, config.width))[0][: items.shape[1]]
-    start: Tensor = config.seed * (items / items.square().mean().sqrt().clamp_min(1e-9)) @ turn
-    return start + SMALL * torch.randn_like(start)
-
-
-def _together(every: Histories, items: int, dimensions: int) -> Floats:
-    """Return [I, D], a factorisation of how much oftener than by chance two products are met near each other.
-
-    Singular vectors times the roots of the singular values of the positive pointwise mutual information (Levy and
-    Goldberg, NIPS 2014, section 3.3); near: in the same set or in one of the NEAR sets after it, O(rows x NEAR).
-    """
-    sets = sp.csr_matrix(
-        (np.ones(len(every.row_item), dtype=np.float32), every.row_item, every.row_start),
-        shape=(len(every.set_at), items),
-    )
-    pairs = sp.csr_matrix((items, items), dtype=np.float32)
-    for ahead in range(NEAR + 1):
-        now = np.flatnonzero(np.arange(len(every.set_at)) + ahead < every.set_start[every.set_user + 1])
-        pairs = pairs + sets[now].T @ sets[now + ahead]
-    pairs = sp.coo_matrix(pairs + pairs.T)
-    apart = pairs.row != pairs.col
-    row, column, count = pairs.row[apart], pairs.col[apart], pairs.data[apart]
-    if not len(count):
-        return np.zeros((items, 1), dtype=np.float32)
-    often = np.bincount(row, weights=count, minlength=items)
-    information = np.log(count * count.sum() / (often[row] * often[column]))
-    positive = sp.csr_matrix((np.maximum(information, 0), (row, column)), shape=(items, items))
-    left, size, _ = randomized_svd(positive, min(dimensions, items), random_state=0)
-    factors: Floats = (left * np.sqrt(size)).astype(np.float32)
-    return factors
-
-
-def _dropout(lessons: _Lessons, items: int, config: Config) -> float:
+def _dropout(lessons: Lessons, items: int, config: Config) -> float:
     """Return the share to drop: less of it the more rows there are to foretell per number in the table.
 
     A line through what validation chose on three data sets (LOG.md, "how much to drop"): Beauty, 0.17 rows a number,
@@ -523,92 +356,16 @@ def _dropout(lessons: _Lessons, items: int, config: Config) -> float:
     return float(np.clip(config.dropout * np.clip(asked_for, *DROPPED_WITHIN), 0.0, 0.8))
 
 
-def _foretold(content: Floats, vectors: Floats, sold: Floats) -> Floats:
-    """Return the vectors [I, D] that a ridge regression on the words foretells, products with more sales counting more.
-
-    Without words, or without any product of zero sales to speak for, the mean.
-    """
-    weight = np.log1p(sold)[:, None]
-    mean = (weight * vectors).sum(axis=0) / max(float(weight.sum()), 1e-9)
-    centred = (weight * content).sum(axis=0) / max(float(weight.sum()), 1e-9)
-    inputs = content - centred
-    gram = inputs.T @ (weight * inputs)
-    gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / max(len(gram), 1) + 1e-6
-    told: Floats = (mean + inputs @ np.linalg.solve(gram, inputs.T @ (weight * (vectors - mean)))).astype(np.float32)
-    return told
-
-
-@dataclass(frozen=True)
-class _Stretches:
-    """G runs of sets start:end, at most `window` long; everything about user u and the sets before k is at k + u."""
-
-    user: Ints
-    start: Ints
-    end: Ints
-    low: Ints  # questions with low <= k + u < high belong to the stretch
-    high: Ints
-
-    def take(self, some: Ints) -> _Stretches:
-        return _Stretches(*(getattr(self, field.name)[some] for field in dataclasses.fields(self)))
-
-    def about(self, key: Ints) -> tuple[Ints, Ints]:
-        """Return the questions of these stretches, by stretch, and whose they are; `key` = k + u, ascending."""
-        first, last = np.searchsorted(key, self.low), np.searchsorted(key, self.high)
-        return ranges(first, last), np.repeat(np.arange(len(first)), last - first)
-
-
-def _stretches(every: Histories, window: int, rng: np.random.Generator, *, last: bool) -> _Stretches:
-    """Cut every history into stretches at places drawn anew; `last` False leaves out everybody's newest set."""
-    first = every.set_start[:-1]
-    length = np.maximum(np.diff(every.set_start) - (not last), 0)
-    head = np.where(length <= window, length, rng.integers(1, window + 1, len(length)))
-    count = np.where(length > 0, 1 + -(-(length - head) // window), 0)
-    user = np.repeat(np.arange(len(first)), count)
-    place = np.arange(len(user)) - _edges(count)[user]
-    start = first[user] + np.where(place, head[user] + (place - 1) * window, 0)
-    end = first[user] + np.minimum(head[user] + place * window, length[user])
-    return _Stretches(user, start, end, start + user + (place > 0), end + user + 1)
-
-
-def _drawn(lessons: _Lessons, config: Config, seed: int) -> tuple[int, Callable[[int], _Stretches]]:
-    """Return the steps of a pass, and step -> its stretches; every pass takes each lesson once, in an order of its own.
-
-    A step holds about `config.questions` lessons; where one stretch has more, more.
-    """
-    every, total = lessons.known.every, len(lessons.key)
-    with_lessons = len(np.unique(lessons.user))
-    steps: int = min(math.ceil(total / config.questions), with_lessons)
-
-    @functools.lru_cache(maxsize=1)
-    def a_pass(number: int) -> tuple[_Stretches, Ints]:
-        rng = np.random.default_rng((seed, number, 1))
-        cut = _stretches(every, config.window, rng, last=config.clock)
-        count = np.searchsorted(lessons.key, cut.high) - np.searchsorted(lessons.key, cut.low)
-        cut, count = cut.take(np.flatnonzero(count)), count[count > 0]
-        order = rng.permutation(len(count))
-        places = np.arange(steps + 1)  # no step without a stretch, however many lessons one of them has
-        edges = np.searchsorted(np.cumsum(count[order]), places * (total / steps), side="right") - places
-        edges = np.minimum(np.maximum.accumulate(edges), len(order) - steps) + places
-        edges[0], edges[-1] = 0, len(order)
-        return cut.take(order), edges
-
-    def of_step(step: int) -> _Stretches:
-        cut, edges = a_pass(step // steps)
-        return cut.take(np.arange(edges[step % steps], edges[step % steps + 1]))
-
-    return steps, of_step
-
-
 @dataclass(frozen=True)
 class _Loss:
     """loss(step): a step's stretches, the questions about them and their answers."""
 
     model: Model
-    lessons: _Lessons
+    lessons: Lessons
     config: Config
-    trend: _Trend | None
+    trend: Rates | None
     sold: Tensor  # [I] rows of the past
-    stretches: Callable[[int], _Stretches]
+    stretches: Callable[[int], Stretches]
     runtime: Runtime
 
     def __call__(self, step: int) -> Tensor:
@@ -726,7 +483,7 @@ def _among(values: Sparse, kept: Tensor) -> Sparse:
     return Sparse(values.row[there], place[there], values.value[there])
 
 
-def _scale(model: Model, lessons: _Lessons) -> None:
+def _scale(model: Model, lessons: Lessons) -> None:
     """Take mean and spread of the numbers from up to 4,096 users' sets and labels, evenly spaced."""
     every = lessons.known.every
     users = np.unique(np.linspace(0, len(every.user_keys) - 1, 4096).astype(np.int64))
@@ -837,10 +594,6 @@ def _fingerprint(past: Past, config: Config, runtime: Runtime, start: State | No
     for name, weight in start.weights.items() if start else ():
         digest.update(name.encode() + np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()
-
-
-def _edges(count: Ints) -> Ints:
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(count)])
 
 
 def _embedding(count: int, width: int) -> nn.Embedding:

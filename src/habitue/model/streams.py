@@ -18,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
-from habitue.model import train
+from habitue.model import seeds, train
 from habitue.model.fuse import Sum
 from habitue.model.losses import Sparse, half_is_quick, set_cross_entropy
 from habitue.model.past import PURCHASE, Floats, Histories, Ints, Past, columns, places, ranges
@@ -183,12 +182,8 @@ def collate(
 
 def content(words: sp.csr_matrix | None, dimensions: int, items: int) -> Floats:
     """Return the words' leading singular vectors [I, C], mean square 1; one column of zeros where none are read."""
-    if words is None or not words.nnz or not dimensions:
-        return np.zeros((items, 1), dtype=np.float32)
-    left, size, _ = randomized_svd(words, min(dimensions, *words.shape), random_state=0)
-    vectors = left * size
-    scaled: Floats = (vectors / np.sqrt(np.square(vectors).mean())).astype(np.float32)
-    return scaled
+    told = seeds.content(words, dimensions, items)
+    return told if told.shape[1] else np.zeros((items, 1), dtype=np.float32)
 
 
 def sold(past: Past) -> Bools:
