@@ -153,22 +153,6 @@ def test_a_later_moment_with_new_products_and_users():
         np.testing.assert_allclose(told[name][:-1], before[name], atol=5e-3)
 
 
-def test_a_new_product_borrows_from_those_with_its_words():
-    asked = past()
-    kept = np.arange(1, len(asked.items))  # a state that has never met the first product
-    table = np.eye(len(kept), 5, dtype=np.float32)
-    index = np.r_[-1, np.arange(len(kept))]
-    words = asked.words.copy()
-    found = profile._of_products(table, index, asked)
-    like = (words[0] @ words[kept].T).toarray()[0]
-    best = np.argsort(-like, kind="stable")[: profile.SIMILAR]
-    if like[best].min() > np.sort(-like)[profile.SIMILAR] * -1:
-        np.testing.assert_allclose(found[0], like[best] @ table[best] / like[best].sum(), rtol=1e-5)
-    np.testing.assert_array_equal(found[1:], table)
-    wordless = profile._of_products(table, index, dataclasses.replace(asked, words=None))
-    np.testing.assert_allclose(wordless[0], table.mean(axis=0))
-
-
 def test_a_user_without_a_history_has_the_mean_of_what_is_not_known():
     keys = [*past().histories.user_keys, 10**6]
     seen = prepare.timeline(prepare.split(events(), CUT)[0])

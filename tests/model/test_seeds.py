@@ -70,3 +70,17 @@ def test_what_is_met_together_lies_together(make_past):
     np.testing.assert_allclose(factors @ factors.T, wanted, atol=1e-4)
     assert not factors[5].any()
     assert not seeds.together(make_past((1, 3, "a"), items="ab").histories, 2, 4).any()
+
+
+def test_a_new_product_borrows_from_those_told_in_like_words():
+    table = np.arange(12, dtype=np.float32).reshape(4, 3)
+    words = sp.csr_matrix(np.array([[1, 0, 0], [0, 1, 0], [0.6, 0.8, 0], [0, 0, 1.0], [0, 0, 0]]))
+    index = np.array([2, 0, -1, -1, -1])  # products 0 and 1 are rows 2 and 0 of the table
+    found = seeds.borrowed(table, index, words)
+    np.testing.assert_allclose(found[:2], table[[2, 0]])
+    np.testing.assert_allclose(found[2], (0.6 * table[2] + 0.8 * table[0]) / 1.4, rtol=1e-6)
+    np.testing.assert_allclose(found[3:], np.tile(table.mean(0), (2, 1)))  # nobody is told in its words
+    np.testing.assert_allclose(seeds.borrowed(table, index, None)[2:], np.tile(table.mean(0), (3, 1)))
+    many = sp.csr_matrix(np.c_[np.linspace(0.1, 1, 20), np.zeros(20)])
+    nearest = seeds.borrowed(np.eye(19, dtype=np.float32), np.r_[np.arange(19), -1], many)[19]
+    assert (nearest > 0).sum() == seeds.SIMILAR and (nearest[-seeds.SIMILAR :] > 0).all()

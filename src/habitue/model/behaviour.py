@@ -56,7 +56,6 @@ USERS_A_CALL = 256  # users scored at once
 SHAPE = ("width", "blocks", "heads", "window", "clock")  # settings that an earlier model must share to go on from it
 DROPPED, DROPPED_LESS = 0.337, 0.0915  # at one row to foretell per number of the table; for e times as many
 DROPPED_WITHIN = (0.1, 0.5)
-SIMILAR = 8  # products whose content a product new to the state borrows
 
 
 @dataclass(frozen=True)
@@ -529,18 +528,11 @@ def _go_on(model: Model, start: State, past: Past, config: Config) -> None:
 
 def _restored(state: State, past: Past, index: Ints) -> Model:
     """Return the trained model with its table in the order of `past.items`, `index` their places in the state."""
-    known, new = np.flatnonzero(index >= 0), np.flatnonzero(index < 0)
-    table, habit = torch.zeros(len(index), state.config.width), torch.zeros(len(index))
-    table[known], habit[known] = state.weights["items"][index[known]], state.weights["again_item"][index[known]]
-    if len(new) and len(known):
-        told = state.told[index[known]]
-        table[new] = told.mean(0)
-        if past.words is not None:
-            like = (past.words[new] @ past.words[known].T).toarray()
-            count = min(SIMILAR, like.shape[1])
-            like[like < -np.partition(-like, count - 1, axis=1)[:, [count - 1]]] = 0
-            some = like.sum(axis=1) > 0
-            table[new[some]] = torch.from_numpy(like[some] / like[some].sum(axis=1, keepdims=True)) @ told
+    met = torch.from_numpy(index >= 0)
+    place = torch.from_numpy(np.maximum(index, 0))
+    foretold = torch.from_numpy(seeds.borrowed(state.told.numpy(), index, past.words))
+    table = torch.where(met[:, None], state.weights["items"][place], foretold)
+    habit = torch.where(met, state.weights["again_item"][place], 0.0)
     nobody = torch.zeros(0)
     with train.seeded(0):  # the weights drawn here are replaced at once
         model = Model(state.config, kinds=len(state.kinds), items=table, labels=(nobody, nobody))

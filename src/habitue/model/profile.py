@@ -36,6 +36,7 @@ from habitue.core.schemas import FEATURES, PROFILES, Profiles, check
 from habitue.core.settings import tuned
 from habitue.model import behaviour, clv, popular, slist, trees
 from habitue.model.past import PURCHASE, REFUND, Floats, Ints, Past, columns, places, purchases
+from habitue.model.seeds import borrowed
 from habitue.model.train import Progress
 
 SEEDED = True  # another seed is another profile
@@ -46,7 +47,6 @@ USUAL = 150  # numbers of a part whose spread is 1 each; a part of fewer speaks 
 FLOOR = -20.0  # log of a probability that is none
 LITTLE = 1e-4  # a probability is kept this far from 0 and 1
 SAME = 1e-6  # a spread below it is none
-SIMILAR = 8  # products whose vectors a product new to the state borrows
 USERS_A_CALL = 512
 OF_THE_MOMENT = ("month", "weekday")  # declared features that are the same for everybody: they tell nobody apart
 
@@ -208,8 +208,8 @@ def _scaled(state: State, past: Past) -> State:
 def _raw(state: State, past: Past) -> Iterator[tuple[slice, Floats, tuple[str, ...]]]:
     """Yield the numbers of a few users at once, NaN = not known: whose they are, [b, P], and what they are."""
     index = places(state.items, past.items)
-    content = _of_products(state.content, index, past)
-    ids = _of_products(state.behaviour.weights["items"].numpy(), index, past)
+    content = borrowed(state.content, index, past.words)
+    ids = borrowed(state.behaviour.weights["items"].numpy(), index, past.words)
     makers: dict[str, Callable[[Past], Named]] = {
         "content": lambda some: _met(some, content, state.config.half_lives_days),
         "ids": lambda some: _met(some, ids, state.config.half_lives_days),
@@ -310,20 +310,6 @@ def _forecast(state: State, past: Past) -> Named:
         found += [logit(churn), np.log1p(np.maximum(table["value"].to_numpy(), 0))]
     values = np.stack(found, axis=1) if found else np.zeros((len(past.known), 0))
     return values.astype(np.float32), tuple(f"{name}.{what}" for name in told for what in ("churn", "value"))
-
-
-def _of_products(table: Floats, index: Ints, past: Past) -> Floats:
-    """Return the vectors of `past.items`; a new product gets the mean of those whose words are nearest, else of all."""
-    known, new = np.flatnonzero(index >= 0), np.flatnonzero(index < 0)
-    found = np.empty((len(index), table.shape[1]), dtype=np.float32)
-    found[known], found[new] = table[index[known]], table.mean(axis=0)
-    if len(new) and len(known) and past.words is not None:
-        like = (past.words[new] @ past.words[known].T).toarray()
-        count = min(SIMILAR, like.shape[1])
-        like[like < -np.partition(-like, count - 1, axis=1)[:, [count - 1]]] = 0
-        some = like.sum(axis=1) > 0
-        found[new[some]] = like[some] / like[some].sum(axis=1, keepdims=True) @ found[known]
-    return found
 
 
 def _content(words: sp.csr_matrix | None, dimensions: int, items: int) -> Floats:

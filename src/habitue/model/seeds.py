@@ -9,10 +9,11 @@ from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 from habitue.core.errors import ModelError
-from habitue.model.past import Floats, Histories
+from habitue.model.past import Floats, Histories, Ints
 
 SMALL = 0.01  # root mean square of the noise on the table that training starts from
 NEAR = 5  # sets; products met within so many of each other are met together
+SIMILAR = 8  # products whose vectors a product new to a model borrows
 RIDGE = 0.01  # of the mean diagonal, for the vectors that words foretell
 
 
@@ -87,3 +88,24 @@ def foretold(content: Floats, vectors: Floats, sold: Floats) -> Floats:
     gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / max(len(gram), 1) + 1e-6
     told: Floats = (mean + inputs @ np.linalg.solve(gram, inputs.T @ (weight * (vectors - mean)))).astype(np.float32)
     return told
+
+
+def borrowed(table: Floats, index: Ints, words: sp.csr_matrix | None) -> Floats:
+    """Return the vectors [J, D] of J products: row `index` of `table` [I, D] where it is not -1.
+
+    A product that is not in the table gets the mean of the SIMILAR ones there whose words [J, V] are nearest, weighed
+    by how near, and without any such the mean of the table. O(new x known).
+    """
+    known, new = np.flatnonzero(index >= 0), np.flatnonzero(index < 0)
+    found = np.zeros((len(index), table.shape[1]), dtype=np.float32)
+    found[known] = table[index[known]]
+    if not len(new) or not len(table):
+        return found
+    found[new] = table.mean(axis=0)
+    if words is not None and len(known):
+        like = (words[new] @ words[known].T).toarray()
+        count = min(SIMILAR, like.shape[1])
+        like[like < -np.partition(-like, count - 1, axis=1)[:, [count - 1]]] = 0
+        some = like.sum(axis=1) > 0
+        found[new[some]] = like[some] / like[some].sum(axis=1, keepdims=True) @ found[known]
+    return found
