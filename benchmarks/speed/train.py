@@ -86,7 +86,7 @@ def main() -> None:
         return
     runtime, rows = detect(device="cpu"), []
     for name, (file, window, goal) in SHAPES.items():
-        data = sequences.read(files.read(Path(os.environ["HABITUE_DATA"]) / file))
+        data = sequences.read(files.read(Path(os.environ["HABITUE_DATA"]) / file, what=name))
         task = protocols.leave_one_out(data, protocols.Settings())
         base: dict[str, Any] = {"dataset": name, "protocol": "P1 training", "model": "behaviour"}
         base |= {"modalities": ["events"], "seeds": 1}
