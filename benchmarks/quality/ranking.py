@@ -28,7 +28,6 @@ BUDGET = ["--cpu-hours", "0.25"]
 NETS = ["--models", "popular,neighbours,rules,ease,slist,als,graph,vae,behaviour,blend"]
 TABLES = {
     "beauty": [*BEAUTY, *BUDGET, *NETS],
-    "beauty-closed": [*BEAUTY, *BUDGET, "--models", "popular,neighbours,rules,ease,slist,als"],
     "beauty-refit": [*BEAUTY, *BUDGET, "--refit", "--models", "popular,neighbours,rules,ease,slist,als"],
     "beauty-ids": [BEAUTY[0], *BUDGET, *NETS],
     "sports": [*SPORTS, *BUDGET],
