@@ -28,7 +28,7 @@ BUDGET = ["--cpu-hours", "0.25"]
 NETS = ["--models", "popular,neighbours,rules,ease,slist,als,graph,vae,behaviour,blend"]
 TABLES = {
     "beauty": [*BEAUTY, *BUDGET, *NETS],
-    "beauty-refit": [*BEAUTY, *BUDGET, "--refit", "--models", "popular,neighbours,rules,ease,slist,als"],
+    "beauty-refit": [*BEAUTY, *BUDGET, "--refit", "--models", "popular,slist,behaviour,blend"],
     "beauty-ids": [BEAUTY[0], *BUDGET, *NETS],
     "sports": [*SPORTS, *BUDGET],
     "ml-1m": [*ML_1M, "--cpu-hours", "0.5"],
