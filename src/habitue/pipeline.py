@@ -36,7 +36,7 @@ from habitue.plan import Plan
 from habitue.prepare import leakage
 from habitue.protect import identities
 
-TRAIN_EVERY_DAYS = 14  # a moment of training for churn and value each fortnight; closer ones repeat each other
+TRAIN_EVERY_DAYS = 7  # a moment of training for churn and value each week; LOG.md, "trees"
 TRAIN_HISTORY_DAYS = 60  # a shop known for a shorter time has no past to learn from
 
 

@@ -74,7 +74,8 @@ def test_reads_no_feature_but_the_declared(make):
     past, _ = make()
     state = trees.fit(past, trees.Config(), runtime=RUNTIME)
     assert state.features == ("days", "orders", "flat")
-    for text in (state.churn, state.value):
+    assert len(state.churn) == len(state.value) == trees.Config().boosters
+    for text in (*state.churn, *state.value):
         assert lightgbm.Booster(model_str=text).feature_name() == list(state.features)
         assert text.startswith("tree\n")
 
@@ -92,6 +93,7 @@ def test_the_number_of_trees_is_found_where_the_horizon_had_closed(make, monkeyp
 
     monkeypatch.setattr(lightgbm, "train", watched)
     trees.fit(past, trees.Config(patience=20), runtime=RUNTIME)
+    assert len(grown) == 2 * 2 * trees.Config().boosters  # churn and value, the search and the trees kept
     (early, late, most, tried, best), (every, none, rounds, _, _) = grown[:2]
     assert (early, late, most) == (3 * 120, 120, 600)  # 60, 90 and 120 days ago; not 45
     assert tried < 600  # more trees stopped helping
@@ -101,7 +103,8 @@ def test_the_number_of_trees_is_found_where_the_horizon_had_closed(make, monkeyp
 def test_with_one_moment_the_usual_number_is_grown(make):
     past, _ = make(ages=(30,))
     state = trees.fit(past, trees.Config(usual_trees=17), runtime=RUNTIME)
-    assert lightgbm.Booster(model_str=state.churn).num_trees() == 17
+    grown = [lightgbm.Booster(model_str=text).num_trees() for text in state.churn]
+    assert max(grown) == 17  # one that finds nothing more to split stops before
 
 
 def test_one_answer_only_in_the_early_rows(make):
@@ -110,7 +113,22 @@ def test_one_answer_only_in_the_early_rows(make):
     young = pl.col("as_of") < past.train_labels["as_of"].max()
     labels = past.train_labels.with_columns(churned=pl.col("churned") & ~young)
     state = trees.fit(dataclasses.replace(past, train_labels=labels), trees.Config(usual_trees=9), runtime=RUNTIME)
-    assert lightgbm.Booster(model_str=state.churn).num_trees() == 9
+    assert {lightgbm.Booster(model_str=text).num_trees() for text in state.churn} == {9}
+
+
+def test_boosters_draw_apart_and_their_mean_is_told(make):
+    past, _ = make(noise=2.0)
+    state = trees.fit(past, trees.Config(boosters=3), runtime=RUNTIME)
+    assert len(set(state.churn)) == len(set(state.value)) == 3
+    alone = [
+        trees.predict(dataclasses.replace(state, churn=(churn,), value=(value,)), past)
+        for churn, value in zip(state.churn, state.value, strict=True)
+    ]
+    told = trees.predict(state, past)
+    for answer in ("churn", "value"):
+        np.testing.assert_allclose(told[answer], np.mean([one[answer] for one in alone], axis=0))
+    first = trees.fit(past, trees.Config(boosters=1), runtime=Runtime(seed=RUNTIME.seed + 1))
+    assert first.churn[0] not in trees.fit(past, trees.Config(boosters=2), runtime=RUNTIME).churn  # no seed shares
 
 
 def test_more_threads_same_trees(make):

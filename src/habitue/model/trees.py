@@ -3,7 +3,8 @@
 Two boosters: churn by log loss; value by the Tweedie deviance (Jorgensen, 1987; variance = mean ^ power), whose mean
 is the expected money with its many zeros, so that forecasts add up. The number of trees is found on the latest moment
 of training, against trees that were grown on moments whose horizon had closed by then; the trees kept are grown on
-every moment.
+every moment. Each is the mean of a few boosters that draw other rows and features: what one of them found by chance
+the others did not (bagging; Breiman, 1996).
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ Doubles = npt.NDArray[np.float64]
 class Config:
     """Settings, picked on Online Retail with the last 92 days before the cut as validation."""
 
-    leaves: int = 6
+    leaves: int = 4
     rows_in_leaf: int = 40
     learning_rate: float = 0.03
-    columns: float = 0.3  # share of the features each tree may look at
+    columns: float = 0.15  # share of the features each tree may look at
     rows: float = 0.8  # share of the rows each tree is grown on
     ridge: float = 5.0
     most_trees: int = 600
@@ -44,19 +45,20 @@ class Config:
     patience: int = 60  # trees without gain before the search for their number stops
     tweedie_power: float = 1.5
     least_rows: int = 50
+    boosters: int = 5  # whose mean is taken
 
 
 @dataclass(frozen=True)
 class State:
-    """Two boosters as LightGBM's own text, and what they read."""
+    """The boosters as LightGBM's own text, and what they read."""
 
     features: tuple[str, ...]
-    churn: str
-    value: str
+    churn: tuple[str, ...]
+    value: tuple[str, ...]
 
 
 def fit(past: Past, config: Config, *, runtime: Runtime) -> State:
-    """Grow both boosters; O(trees x rows x features). Raises ModelError for too few labelled rows."""
+    """Grow the boosters; O(boosters x trees x rows x features). Raises ModelError for too few labelled rows."""
     # A feature may be called what a label is called ("orders"): labels get names of their own.
     labels = past.train_labels.rename({c: LABEL + c for c in past.train_labels.columns if c not in KEYS})
     table = past.train_features.join(labels, on=KEYS, how="inner", maintain_order="left")
@@ -109,31 +111,39 @@ def predict(state: State, past: Past) -> pl.DataFrame:
         pl.lit(None, dtype=pl.Float64).alias(name) for name in state.features if name not in asked.columns
     )
     rows = _matrix(asked, state.features)
-    churn, value = (lgb.Booster(model_str=text).predict(rows) for text in (state.churn, state.value))
-    return users.with_columns(churn=np.asarray(churn), value=np.asarray(value))
+    churn, value = (
+        np.mean([np.asarray(lgb.Booster(model_str=text).predict(rows)) for text in texts], axis=0)
+        for texts in (state.churn, state.value)
+    )
+    return users.with_columns(churn=churn, value=value)
 
 
 def _grow(
     table: pl.DataFrame, names: tuple[str, ...], target: Doubles, settings: dict[str, Any], config: Config
-) -> str:
-    """Find the number of trees on the latest moment, then grow that many on every row; return the booster's text."""
+) -> tuple[str, ...]:
+    """Find the number of trees on the latest moment, then grow that many on every row; return the boosters' texts."""
     rows = _matrix(table, names)
     latest = table["as_of"].max()
     early = (table[LABEL + "horizon_end"] <= latest).to_numpy()
     late = (table["as_of"] == latest).to_numpy()
-    trees = config.usual_trees
-    if early.sum() >= config.least_rows and late.sum() >= config.least_rows and np.ptp(target[early]) > 0:
-        seen = lgb.Dataset(rows[early], target[early], feature_name=list(names))
-        found = lgb.train(
-            settings,
-            seen,
-            config.most_trees,
-            valid_sets=[lgb.Dataset(rows[late], target[late], reference=seen)],
-            callbacks=[lgb.early_stopping(config.patience, verbose=False)],
-        )
-        trees = max(found.best_iteration, 1)
-    booster = lgb.train(settings, lgb.Dataset(rows, target, feature_name=list(names)), trees)
-    return str(booster.model_to_string())
+    searched = early.sum() >= config.least_rows and late.sum() >= config.least_rows and np.ptp(target[early]) > 0
+    grown = []
+    for turn in range(config.boosters):
+        drawn = {**settings, "seed": settings["seed"] * config.boosters + turn}
+        trees = config.usual_trees
+        if searched:
+            seen = lgb.Dataset(rows[early], target[early], feature_name=list(names))
+            found = lgb.train(
+                drawn,
+                seen,
+                config.most_trees,
+                valid_sets=[lgb.Dataset(rows[late], target[late], reference=seen)],
+                callbacks=[lgb.early_stopping(config.patience, verbose=False)],
+            )
+            trees = max(found.best_iteration, 1)
+        booster = lgb.train(drawn, lgb.Dataset(rows, target, feature_name=list(names)), trees)
+        grown.append(str(booster.model_to_string()))
+    return tuple(grown)
 
 
 def _matrix(table: pl.DataFrame, names: tuple[str, ...]) -> Doubles:
