@@ -71,8 +71,8 @@ def test_gain_of_a_slice_nobody_is_in():
 
 def test_churn_weights_find_the_view_that_knows():
     rng = np.random.default_rng(0)
-    knows, guesses = rng.normal(size=(2, 20_000))
-    churned = rng.random(20_000) < expit(knows)
+    knows, guesses = rng.normal(size=(2, 200_000))
+    churned = rng.random(200_000) < expit(knows)
     weights = blend.churn_weights({"knows": expit(knows), "guesses": expit(guesses)}, churned)
     assert weights["knows"] == pytest.approx(1, abs=0.03) and sum(weights.values()) == pytest.approx(1)
 
@@ -87,10 +87,21 @@ def test_churn_weights_of_two_views_that_know_half_each():
 
 def test_a_view_that_is_wrong_gets_no_weight_rather_than_a_negative_one():
     rng = np.random.default_rng(0)
-    wrong, knows = rng.normal(size=(2, 5_000))
-    churned = rng.random(5_000) < expit(knows - wrong)
+    wrong, knows = rng.normal(size=(2, 200_000))
+    churned = rng.random(200_000) < expit(knows - wrong)
     weights = blend.churn_weights({"wrong": expit(wrong), "knows": expit(knows)}, churned)
     assert weights["wrong"] == pytest.approx(0, abs=1e-6) and weights["knows"] == pytest.approx(1)
+
+
+def test_few_customers_hardly_move_the_plain_mean():
+    """What 30 customers say of two views may be chance; what 300,000 say the same way is not."""
+    rng = np.random.default_rng(0)
+    found = []
+    for count in (30, 300, 300_000):
+        knows, guesses = rng.normal(size=(2, count))
+        churned = rng.random(count) < expit(knows)
+        found.append(blend.churn_weights({"knows": expit(knows), "guesses": expit(guesses)}, churned)["knows"])
+    assert 0.5 < found[0] < 0.55 and 0.53 < found[1] < 0.75 and found[2] > 0.95
 
 
 def test_value_weights_find_the_view_that_knows():

@@ -54,7 +54,7 @@ USERS = 2_000  # judged at most
 USERS_A_CALL = 512
 LITTLE = 1e-4  # a probability is kept this far from 0 and 1
 LITTLE_MONEY = 0.01  # major units; the log of no money
-RIDGE = 1e-3  # pull of the weights for churn and value towards their plain mean
+PULL = 300.0  # customers; what the plain mean of the views is worth against those the weights are found on
 
 
 @dataclass(frozen=True)
@@ -236,14 +236,17 @@ def value_weights(value: Mapping[str, Doubles], money: Doubles) -> dict[str, flo
 
 
 def _least(loss: Callable[[Doubles], tuple[float, Doubles]], views: Doubles) -> list[float]:
-    """Minimise loss(views @ weights) over weights that are at least 0 and add up to 1; views [N, V]. Convex."""
+    """Minimise loss(views @ weights) over weights that are at least 0 and add up to 1; views [N, V]. Convex.
+
+    They are pulled to the plain mean, which few customers cannot be trusted to better (LOG.md, "one moment's weights").
+    """
     count = views.shape[1]
-    plain = np.full(count, 1 / count)
+    plain, pull = np.full(count, 1 / count), PULL / max(len(views), 1)
 
     def penalised(weights: Doubles) -> tuple[float, Doubles]:
         value, slope = loss(views @ weights)
         away = weights - plain
-        return value + RIDGE * float(away @ away), views.T @ slope + 2 * RIDGE * away
+        return value + pull * float(away @ away), views.T @ slope + 2 * pull * away
 
     one = {"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like}
     found = minimize(penalised, plain, jac=True, method="SLSQP", bounds=[(0, 1)] * count, constraints=one)
