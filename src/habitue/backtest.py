@@ -10,6 +10,7 @@ import datetime as dt
 import hashlib
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from habitue.core.runtime import Runtime
 from habitue.core.schemas import SCORES, Scores
 from habitue.dashboard import page, summaries
 from habitue.evaluate.paired import Verdict, verdict
-from habitue.model import artifact, blend
+from habitue.model import artifact, blend, train
 from habitue.pipeline import Forecast, Outcome, Tables
 from habitue.plan import Plan
 
@@ -63,6 +64,7 @@ class Sealed:
     absent: dict[str, str]  # section -> why the shop's past does not allow it
     folder: Path
     sha256: str
+    curve: list[dict[str, float | None]]  # of the flagship's training, by train.CURVE
 
 
 def run(shop: Shop, *, cut: str | dt.date | None = None) -> Path:
@@ -92,7 +94,9 @@ def foretell(tables: Tables, *, as_of: dt.datetime, plan: Plan, runtime: Runtime
     with stage("Looking back"):
         past, titles = pipeline.look_back(tables, as_of=as_of, plan=plan)
     cost: dict[str, float] = {}
-    state = pipeline.fit(past, plan, runtime=runtime, cost=cost)
+    with tempfile.TemporaryDirectory() as kept:
+        state = pipeline.fit(past, plan, runtime=runtime, folder=Path(kept), cost=cost)
+        curve = train.curve(Path(kept) / blend.WHOLE)
     with stage("Asking every model about every customer"):
         forecast = pipeline.foresee(past, titles, state=state, cost=cost)
     named = risk.name(forecast.answers[MODEL], forecast.past)
@@ -115,7 +119,8 @@ def foretell(tables: Tables, *, as_of: dt.datetime, plan: Plan, runtime: Runtime
     }
     text = json.dumps(seal, indent=1, sort_keys=True, ensure_ascii=False)
     (folder / "seal.json").write_text(text, encoding="utf-8")
-    return Sealed(forecast, named, told, groups, ticks, absent, folder, hashlib.sha256(text.encode()).hexdigest())
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Sealed(forecast, named, told, groups, ticks, absent, folder, digest, curve)
 
 
 def opened(
@@ -159,7 +164,7 @@ def opened(
         | {"weeks": summaries.weeks(later.events, past.as_of, until)},
         "lost": summaries.lost(forecast, outcome, _called(sealed, outcome), verdicts["churn"]),
         "spend": summaries.spending(spent, outcome, verdicts["value"]),
-        "buy": bought,
+        "buy": bought | {"curve": sealed.curve},
         "launches": _launched(sealed, later, plan, dataset, runtime),
         "try_it": sealed.ticks or {"absent": sealed.absent["try_it"]},
         "personas": {"absent": sealed.absent["personas"]} if sealed.groups is None else personas.to_dict(sealed.groups),

@@ -96,11 +96,13 @@ class Shop:
     def train(self, *, as_of: str | dt.date | None = None) -> Trained:
         """Fit the customer model and the simple models beside it on what is known before `as_of` (default: all).
 
-        Training that was interrupted goes on where it stopped; on the same data and plan it is not done again.
+        Training that was interrupted goes on where it stopped; on the same data and plan it is not done again. The
+        manifest holds the flagship's learning curve: step, targets, cpu_s, loss, metric.
         """
         from habitue import pipeline
         from habitue.core import runtime as machine
-        from habitue.model import artifact
+        from habitue.model import artifact, blend
+        from habitue.model import train as training
 
         tables = self._tables()
         moment = self._moment(tables, as_of)
@@ -118,6 +120,7 @@ class Shop:
                 "data": data,
                 "seed": self.plan.seed,
                 "weights": {name: round(float(weight), 4) for name, weight in state.weights.items()},
+                "curve": training.curve(checkpoints / blend.WHOLE),
             }
             artifact.save(folder, MODEL, state, manifest)
             shutil.rmtree(checkpoints, ignore_errors=True)

@@ -66,6 +66,9 @@ def test_training_again_on_the_same_data_does_nothing(shop, run):
     told = json.loads(done.stdout)
     assert set(told["weights"]) == {"popular", "neighbours", "rules", "ease", "slist", "behaviour"}
     assert [p.name for p in (shop / "models/blend").iterdir()] == [Path(told["folder"]).name]  # no checkpoints left
+    assert [row["step"] for row in told["curve"]] == list(range(1, 21))
+    assert set(told["curve"][0]) == {"step", "targets", "cpu_s", "loss", "metric"}
+    assert told["curve"][-1]["loss"] < told["curve"][0]["loss"]
 
 
 def test_recommend_names_ten_with_reasons_and_a_stranger_gets_what_sells(shop, run):
@@ -107,6 +110,7 @@ def test_run_does_everything_the_plan_names(shop, run):
     report = json.loads((shop / "reports/report.json").read_text())
     assert report["meta"]["seal_sha256"] in page
     assert report["spend"]["season"]["factor"] == 1.1
+    assert len(report["buy"]["curve"]) == 20 and "How the flagship learnt" in page
 
 
 def test_python_gives_the_same_and_asks_no_model_that_knows_the_future(shop):

@@ -45,6 +45,17 @@ def test_a_person_sees_the_bar_and_stdout_stays_clean(capsys):
     assert capsys.readouterr().out == "a\nb\nc\n"
 
 
+def test_a_person_sees_what_is_told_beside_the_bar():
+    with terminal() as screen:
+        with progress.steps("Training") as advance:
+            advance(1, 2)
+            advance(2, 2, "loss 6.125, 14,000 targets/s")
+        with progress.quiet(), progress.steps("hidden") as advance:
+            advance(1, 2, "hidden")
+    assert "Training" in screen.getvalue() and "loss 6.125, 14,000 targets/s" in screen.getvalue()
+    assert "hidden" not in screen.getvalue()
+
+
 def test_a_stage_inside_another_is_silent():
     with terminal() as screen, progress.stage("outer"), progress.stage("inner"):
         assert list(progress.track([1], "deeper")) == [1]

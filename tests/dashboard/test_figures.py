@@ -69,3 +69,16 @@ def test_shown_models_are_those_of_the_shops_own_tables() -> None:
         "other_shops": {"reviews": table("words")},
     }
     assert figures.shown_models(report) == ["popular", "blend", "trees"]
+
+
+def test_a_learning_curve_is_a_line_in_a_box():
+    curve = [
+        {"step": 50, "loss": 6.0, "metric": None},
+        {"step": 100, "loss": 5.0, "metric": 0.25},
+        {"step": 200, "loss": 4.0, "metric": None},
+    ]
+    drawn = figures.learning(curve, "loss")
+    assert drawn == {"line": "150.0,0.0 300.0,60.0 600.0,120.0", "first": 6.0, "last": 4.0, "low": 4.0, "high": 6.0}
+    assert figures.learning(curve, "metric") is None and figures.learning([], "loss") is None
+    flat = [{"step": step, "loss": 2.0} for step in (1, 2)]
+    assert figures.learning(flat, "loss")["line"] == "300.0,0.0 600.0,0.0"

@@ -84,6 +84,23 @@ def test_every_section_stands_in_the_order_of_the_menu(report: dict[str, Any]) -
     assert "Not in this report" not in drawn.plain
 
 
+def test_how_the_flagship_learnt_is_drawn_where_it_is_known(report: dict[str, Any]) -> None:
+    def row(step: int, loss: float, metric: float | None) -> dict[str, float | None]:
+        return {"step": step, "targets": 384 * step, "cpu_s": step / 10, "loss": loss, "metric": metric}
+
+    assert "How the flagship learnt" not in Page(render(report)).plain
+    report["buy"]["curve"] = [row(50, 6.0, None), row(100, 5.0, 0.25), row(200, 4.0, 0.3), row(400, 4.5, 0.2)]
+    drawn = Page(render(report))
+    lines = [attrs["points"] for tag, attrs in drawn.elements if tag == "polyline"]
+    assert lines == ["75.0,0.0 150.0,60.0 300.0,120.0 600.0,90.0", "150.0,60.0 300.0,0.0 600.0,120.0"]
+    assert "400 steps, 153,600 orders to foretell, 40.0 CPU seconds. The loss fell from 6.00 to 4.50" in drawn.plain
+    assert "NDCG at 10 of customers held back (dashed) went from 0.250 to 0.300 at its best." in drawn.plain
+    for each in report["buy"]["curve"]:
+        each["metric"] = None
+    drawn = Page(render(report))
+    assert [tag for tag, _ in drawn.elements].count("polyline") == 1 and "held back" not in drawn.plain
+
+
 def test_every_chart_has_rows_a_label_and_a_sentence(report: dict[str, Any]) -> None:
     html = render(report)
     drawn = Page(html)

@@ -22,11 +22,12 @@ from habitue.collect import synthetic
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime, detect
 from habitue.encode import text
-from habitue.model import behaviour
+from habitue.model import behaviour, train
 from habitue.model.batches import Questions, collate, known, sets_before
 from habitue.model.behaviour import Config
-from habitue.model.lessons import lessons
+from habitue.model.lessons import hold_back, lessons
 from habitue.model.past import PURCHASE, REFUND, Past, histories, next_sets
+from habitue.model.trend import rates
 
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 CUT = START + dt.timedelta(days=210)
@@ -203,7 +204,7 @@ def test_an_interrupted_fit_goes_on_bit_for_bit(tmp_path):
     assert killed.returncode == -signal.SIGKILL
     steps = []
     state = behaviour.fit(
-        past_at(), TINY, runtime=RUNTIME, folder=tmp_path, progress=lambda done, total: steps.append(done)
+        past_at(), TINY, runtime=RUNTIME, folder=tmp_path, progress=lambda done, *_: steps.append(done)
     )
     assert steps == list(range(101, 121))
     assert same(state, fitted())
@@ -318,6 +319,25 @@ def test_it_goes_on_from_an_earlier_model():
     assert found[0] > found[1] + 0.2
 
 
+def test_training_that_stops_getting_better_ends_and_keeps_the_best(tmp_path):
+    """At a rate that spoils what it learnt: the metric of customers held back falls, and the best weights stay."""
+    wild = dataclasses.replace(TINY, learning_rate=0.05, recipe=train.Recipe(patience=5))
+    state = behaviour.fit(past_at(), wild, runtime=RUNTIME, folder=tmp_path)
+    told = [(row["step"], row["metric"]) for row in train.curve(tmp_path) if row["metric"] is not None]
+    metrics = [metric for _, metric in told]
+    best = int(np.argmax(metrics))
+    assert state.steps == told[-1][0] < state.planned == 120 and best == len(told) - 6
+    held = hold_back(past_at())
+    looked = dataclasses.replace(state, day=held.asked.day, trend=earlier_trend(held))
+    assert held.ndcg(behaviour.score(looked, held.asked)) == pytest.approx(metrics[best], abs=1e-4)
+    seen = lessons(held.past, clock=True).known.every
+    assert state.sold.sum() == len(seen.row_item) < len(past_at().histories.row_item)
+
+
+def earlier_trend(held):
+    return rates(held.past, behaviour.TREND_DAYS).at(np.array([held.asked.day]))[1]
+
+
 def test_a_model_of_another_shape_or_of_later_days_is_no_start():
     short = dataclasses.replace(TINY, steps=1)
     with pytest.raises(ModelError, match="it has blocks 1, width 16, the settings say blocks 2, width 8.*no place"):
@@ -391,7 +411,7 @@ def killed_after_step_110(folder: Path) -> None:
         TINY,
         runtime=RUNTIME,
         folder=folder,
-        progress=lambda done, steps: os.kill(os.getpid(), signal.SIGKILL) if done == 110 else None,
+        progress=lambda done, *_: os.kill(os.getpid(), signal.SIGKILL) if done == 110 else None,
     )
 
 

@@ -232,7 +232,7 @@ def test_with_few_users_every_view_counts_the_same(shop, views):
 def test_the_steps_of_both_fits_are_counted_as_one_row(shop):
     seen = []
     settings = blend.Config(views=("popular", "behaviour"), behaviour=TINY)
-    blend.fit(shop, settings, runtime=RUNTIME, progress=lambda done, steps: seen.append((done, steps)))
+    blend.fit(shop, settings, runtime=RUNTIME, progress=lambda done, steps, _: seen.append((done, steps)))
     assert seen == [(done, 8) for done in range(1, 9)]
 
 

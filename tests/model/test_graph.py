@@ -147,7 +147,7 @@ def test_it_goes_on_where_it_was_cut_off(past, tmp_path):
     class Killed(Exception):
         pass
 
-    def kill(done: int, steps: int) -> None:
+    def kill(done: int, *_: object) -> None:
         if done == 110:
             raise Killed
 
@@ -155,7 +155,7 @@ def test_it_goes_on_where_it_was_cut_off(past, tmp_path):
     with pytest.raises(Killed):
         graph.fit(past, config, runtime=Runtime(), folder=tmp_path, progress=kill)
     steps = []
-    there = graph.fit(past, config, runtime=Runtime(), folder=tmp_path, progress=lambda done, _: steps.append(done))
+    there = graph.fit(past, config, runtime=Runtime(), folder=tmp_path, progress=lambda done, *_: steps.append(done))
     assert steps[0] == 101
     assert there.goods.tobytes() == graph.fit(past, config, runtime=Runtime()).goods.tobytes()
     with pytest.raises(ModelError, match="checkpoint.safetensors: it was written by a run with other data, settings"):

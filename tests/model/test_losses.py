@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
+from habitue.model import losses
 from habitue.model.losses import CHUNK, Sparse, Trend, expected_money, set_cross_entropy, zero_inflated_log_normal
 
 Q, ITEMS, WIDTH, TRENDS, MOMENTS = 2 * CHUNK + 7, 23, 5, 2, 4  # three chunks, the last one short
@@ -111,6 +112,61 @@ def test_set_cross_entropy_of_one_question_does_not_depend_on_the_others(given):
             rows[name] = Sparse(one.row[here] - q, one.column[here], one.value[here])
         alone.append(set_cross_entropy(**{**given, **rows}))
     torch.testing.assert_close(whole, torch.stack(alone).sum(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("most", "error"),
+    [
+        (40, MemoryError()),
+        (40, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")),
+        (1, RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")),
+    ],
+)
+def test_where_memory_ends_fewer_questions_are_scored_at_once(given, monkeypatch, most, error):
+    """Memory for the scores of `most` questions: halved until it fits, and the answer is the same."""
+    sizes, softmax = [], torch.softmax
+
+    def scarce(scores, dim):
+        sizes.append(len(scores))
+        if len(scores) > most:
+            raise error
+        return softmax(scores, dim=dim)
+
+    tensors = learnt(given)
+    expected = torch.autograd.grad(set_cross_entropy(**given), tensors)
+    monkeypatch.setattr(losses.torch, "softmax", scarce)
+    loss = set_cross_entropy(**given)
+    torch.testing.assert_close(loss, plain(given), rtol=1e-5, atol=0)
+    assert sizes[:3] == [128, 64, 32] and max(sizes[-5:]) <= most
+    for got, same in zip(torch.autograd.grad(loss, tensors), expected, strict=True):
+        torch.testing.assert_close(got, same, rtol=1e-4, atol=1e-5)
+
+
+def test_no_room_for_one_row_and_other_errors_are_passed_on(given, monkeypatch):
+    def never(error):
+        def softmax(scores, dim):
+            raise error
+
+        return softmax
+
+    monkeypatch.setattr(losses.torch, "softmax", never(MemoryError("none left")))
+    with pytest.raises(MemoryError, match="none left"):
+        set_cross_entropy(**given)
+    monkeypatch.setattr(losses.torch, "softmax", never(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="^a bug$"):
+        set_cross_entropy(**given)
+
+
+def test_under_autocast_the_loss_is_the_same_but_for_what_comes_in_rounded(given):
+    """An accelerator's step runs under autocast: bfloat16 is brought back, nothing else moves."""
+    expected = set_cross_entropy(**given)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(set_cross_entropy(**given), expected, rtol=1e-6, atol=0)
+        rounded = {**given, "queries": given["queries"].bfloat16().requires_grad_()}
+        loss = set_cross_entropy(**rounded)
+    torch.testing.assert_close(loss, expected, rtol=1e-2, atol=0)
+    loss.backward()
+    assert rounded["queries"].grad.dtype == torch.bfloat16 and loss.dtype == torch.float32
 
 
 def test_zero_inflated_log_normal_by_hand():

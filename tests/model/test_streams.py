@@ -171,7 +171,7 @@ def test_a_step_is_small_enough_for_many_steps_a_pass_and_not_smaller_than_it_ma
 def test_training_goes_on_after_a_kill_to_the_same_weights(make_past, tmp_path):
     past = make_past(*SETS, items="ABCD")
 
-    def stop(done: int, _: int) -> None:
+    def stop(done: int, *_: object) -> None:
         if done == 120:
             raise KeyboardInterrupt
 

@@ -151,14 +151,14 @@ def test_it_goes_on_where_it_was_cut_off(past, tmp_path):
     class Killed(Exception):
         pass
 
-    def kill(done: int, steps: int) -> None:
+    def kill(done: int, *_: object) -> None:
         if done == 110:
             raise Killed
 
     with pytest.raises(Killed):
         vae.fit(past, SMALL, runtime=Runtime(), folder=tmp_path, progress=kill)
     steps = []
-    there = vae.fit(past, SMALL, runtime=Runtime(), folder=tmp_path, progress=lambda done, _: steps.append(done))
+    there = vae.fit(past, SMALL, runtime=Runtime(), folder=tmp_path, progress=lambda done, *_: steps.append(done))
     assert steps[0] == 101
     assert vae.score(there, past).tobytes() == vae.score(vae.fit(past, SMALL, runtime=Runtime()), past).tobytes()
     with pytest.raises(ModelError, match="checkpoint.safetensors: it was written by a run with other data, settings"):

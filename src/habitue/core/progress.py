@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -15,6 +15,13 @@ T = TypeVar("T")
 
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 _shown: ContextVar[bool] = ContextVar("shown", default=False)
+
+
+class Advance(Protocol):
+    """What moves a bar."""
+
+    def __call__(self, done: int, total: int, told: str = "") -> None:
+        """Show `done` of `total`, and the words `told` beside it."""
 
 
 @contextmanager
@@ -56,18 +63,18 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
 
 
 @contextmanager
-def steps(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar and yield the function that moves it: advance(done, total)."""
+def steps(description: str) -> Iterator[Advance]:
+    """Show a bar with the time left and yield the function that moves it: advance(done, total, words)."""
     if not _visible():
         yield lambda *_: None
         return
-    from rich.progress import Progress
+    from rich.progress import Progress, TextColumn
 
     token = _shown.set(True)
     try:
-        with _bar(*Progress.get_default_columns()) as bar:
-            task = bar.add_task(description, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        with _bar(*Progress.get_default_columns(), TextColumn("{task.fields[told]}")) as bar:
+            task = bar.add_task(description, total=None, told="")
+            yield lambda done, total, told="": bar.update(task, completed=done, total=total, told=told)
     finally:
         _shown.reset(token)
 

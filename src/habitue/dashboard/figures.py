@@ -69,6 +69,21 @@ def largest(findings: Iterable[Row]) -> list[Row]:
     return sorted(findings, key=lambda row: -abs(row["money"]))
 
 
+def learning(curve: Sequence[Row], column: str, width: float = 600, height: float = 120) -> dict[str, Any] | None:
+    """One column of a learning curve as the points of a line in a box; None with fewer than two rows that tell it.
+
+    Left to right by step, the largest value on top; `first`, `last`, `low` and `high` are values of the column.
+    """
+    told = [(row["step"], row[column]) for row in curve if row[column] is not None]
+    if len(told) < 2:
+        return None
+    steps, values = zip(*told, strict=True)
+    low, high, end = min(values), max(values), curve[-1]["step"]
+    points = ((width * s / end, height * (high - v) / ((high - low) or 1)) for s, v in told)
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return {"line": line, "first": values[0], "last": values[-1], "low": low, "high": high}
+
+
 def shown_models(report: Mapping[str, Any]) -> list[str]:
     """The models of the shop's own tables, in the order of their first row."""
     parts = [rows(report, f"{key}.metrics") or [] for key in ("buy", "lost", "spend")]

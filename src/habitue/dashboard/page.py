@@ -97,6 +97,7 @@ def _filters(meta: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
         "opening": words.opening,
         "label": words.label,
         "largest": figures.largest,
+        "learning": figures.learning,
         "measure": words.measure,
         "score": lambda value, metric: words.score(value, metric, currency),
         "gap": words.gap,

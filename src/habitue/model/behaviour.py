@@ -24,7 +24,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ from habitue.core.settings import tuned
 from habitue.model import negatives, seeds, train
 from habitue.model.batches import GAPS, NUMBERS, Batch, Doubles, Questions, collate, known, told
 from habitue.model.heads import Forecast
-from habitue.model.lessons import Lessons, Stretches, drawn, lessons
+from habitue.model.lessons import Lessons, Stretches, drawn, hold_back, lessons
 from habitue.model.losses import Sparse, Trend, half_is_quick, set_cross_entropy
 from habitue.model.past import Floats, Ints, Past, columns, places, ranges
 from habitue.model.trend import Rates, rates
@@ -74,6 +74,7 @@ class Config:
     steps: int = 100_000  # at most
     questions: int = 384  # a step
     learning_rate: float = tuned(2e-3, 3e-4, 6e-3, log=True)
+    recipe: train.Recipe = field(default_factory=train.Recipe)
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "behaviour on sequences".
@@ -218,17 +219,47 @@ def fit(
     """Train for `config.passes` passes over the lessons; on one core with bfloat16 about 45 ms a step of 384 questions
     and 3,700 products, 7,000 targets a second over 12,101 products and 18,000 over 3,416 without a clock.
 
-    `folder`: where to keep checkpoints and to go on from one; `progress(done, steps)`: called after each step.
+    `folder`: where to keep checkpoints and to go on from one; `progress(done, steps, words)`: called after each step.
+    With `config.recipe.patience` the last horizon of some customers is held back and decides when training ends.
     `start`: an earlier model of this shop to go on from; fewer passes do then, products and actions new to it begin as
     `score` would take them. Same seed, machine, build and threads: the same State, bit for bit.
 
-    Raises ModelError when nobody bought anything, and when `start` has another shape or knows what came later.
+    Raises ModelError when nobody bought anything, when there is nobody to hold back though `patience` asks for it, and
+    when `start` has another shape or knows what came later.
     """
+    whole, held = past, hold_back(past) if config.recipe.patience else None
+    past = held.past if held else past
     asked = lessons(past, clock=config.clock)
     every = asked.known.every
     sold = np.bincount(every.row_item, minlength=len(past.items)).astype(np.float32)
     content = seeds.content(past.words, config.content, len(past.items))
     trend = rates(past, TREND_DAYS) if config.clock else None
+    a_pass, stretches = drawn(
+        asked, window=config.window, questions=config.questions, clock=config.clock, seed=runtime.seed
+    )
+    planned = min(config.steps, math.ceil(config.passes * a_pass))
+
+    def state(model: Model, day: float, steps: int) -> State:
+        """Return what the model has learnt so far, to be asked at `day`."""
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        told = torch.from_numpy(seeds.foretold(content, weights["items"].numpy(), sold))
+        weights["items"] = torch.where(torch.from_numpy(sold > 0)[:, None], weights["items"], told)
+        return State(
+            config=config,
+            day=day,
+            items=past.items,
+            kinds=past.histories.kinds,
+            season=asked.known.season,
+            again=asked.again,
+            labelled=len(asked.label_at) > 0,
+            weights=weights,
+            told=told,
+            trend=np.zeros((0, len(sold)), dtype=np.float32) if trend is None else trend.at(np.array([day]))[1].copy(),
+            sold=sold,
+            steps=steps,
+            planned=planned,
+        )
+
     with train.seeded(runtime.seed), train.threads(runtime.threads):
         model = Model(
             config,
@@ -241,41 +272,21 @@ def fit(
         if start is not None:
             _go_on(model, start, past, config)
         model.to(runtime.device)
-        a_pass, stretches = drawn(
-            asked, window=config.window, questions=config.questions, clock=config.clock, seed=runtime.seed
-        )
-        planned = min(config.steps, math.ceil(config.passes * a_pass))
         sales = torch.from_numpy(sold).to(runtime.device)
-        done = train.run(
+        trained = train.run(
             model,
             _Loss(model, asked, config, trend, sales, stretches, runtime),
-            train.Schedule(planned, config.learning_rate),
+            train.Schedule(planned, config.learning_rate, config.recipe),
             seed=runtime.seed,
+            validate=(lambda: held.ndcg(score(state(model, held.asked.day, 0), held.asked))) if held else None,
             folder=folder,
-            fingerprint=_fingerprint(past, config, runtime, start) if folder else "",
+            fingerprint=_fingerprint(whole, config, runtime, start) if folder else "",
             progress=progress,
             budget_s=runtime.budget_s,
             rank=runtime.rank,
             world=runtime.world,
         )
-    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    told = torch.from_numpy(seeds.foretold(content, weights["items"].numpy(), sold))
-    weights["items"] = torch.where(torch.from_numpy(sold > 0)[:, None], weights["items"], told)
-    return State(
-        config=config,
-        day=past.day,
-        items=past.items,
-        kinds=past.histories.kinds,
-        season=asked.known.season,
-        again=asked.again,
-        labelled=len(asked.label_at) > 0,
-        weights=weights,
-        told=told,
-        trend=np.zeros((0, len(sold)), dtype=np.float32) if trend is None else trend.at(np.array([past.day]))[1].copy(),
-        sold=sold,
-        steps=done,
-        planned=planned,
-    )
+    return state(model, past.day, trained.steps)
 
 
 def score(state: State, past: Past) -> Floats:
@@ -367,7 +378,7 @@ class _Loss:
     stretches: Callable[[int], Stretches]
     runtime: Runtime
 
-    def __call__(self, step: int) -> Tensor:
+    def __call__(self, step: int) -> tuple[Tensor, int]:
         lessons, model, device = self.lessons, self.model, self.runtime.device
         rng = np.random.default_rng((self.runtime.seed, step))
         some = self.stretches(step)
@@ -385,7 +396,7 @@ class _Loss:
         else:
             every_label = len(labelled)
         if not len(asked):
-            return model.items.sum() * 0
+            return model.items.sum() * 0, 0
         questions = Questions(
             user=some.user,
             start=some.start,
@@ -410,7 +421,7 @@ class _Loss:
             churned, money = (torch.from_numpy(v[labelled]).to(device) for v in (lessons.churned, lessons.money))
             share = len(labelled) / every_label  # the mean is over the labels of all processes
             loss = loss + FORECAST_WEIGHT * share * model.forecast.loss(told, churned, money)
-        return loss
+        return loss, len(asked)
 
     def moments(self, asked: Ints, rng: np.random.Generator) -> tuple[Doubles, Ints]:
         """Draw when each lesson is asked, and return the first set it does not see.
@@ -578,10 +589,10 @@ def _kinds(known: tuple[str, ...], asked: tuple[str, ...]) -> Ints:
 def _fingerprint(past: Past, config: Config, runtime: Runtime, start: State | None) -> str:
     """Return a sha256 over everything that decides the weights."""
     digest = hashlib.sha256(repr((config, runtime, torch.__version__, past.as_of, past.items)).encode())
-    for field in dataclasses.fields(past.histories):
-        digest.update(np.ascontiguousarray(getattr(past.histories, field.name)).tobytes())
-    for part in (past.words.indptr, past.words.indices, past.words.data) if past.words is not None else ():
-        digest.update(np.ascontiguousarray(part).tobytes())
+    for part in dataclasses.fields(past.histories):
+        digest.update(np.ascontiguousarray(getattr(past.histories, part.name)).tobytes())
+    for array in (past.words.indptr, past.words.indices, past.words.data) if past.words is not None else ():
+        digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(past.train_labels.write_csv().encode())
     for name, weight in start.weights.items() if start else ():
         digest.update(name.encode() + np.ascontiguousarray(weight.numpy()).tobytes())

@@ -52,6 +52,7 @@ LEAST_REPEATS = 0.01  # share of what is bought that was bought before; with les
 CANDIDATES = 100  # best products of each view, among all and among those new to the customer
 USERS = 2_000  # judged at most
 USERS_A_CALL = 512
+WHOLE = "whole"  # folder of the checkpoint of the fit on the whole past
 LITTLE = 1e-4  # a probability is kept this far from 0 and 1
 LITTLE_MONEY = 0.01  # major units; the log of no money
 PULL = 300.0  # customers; what the plain mean of the views is worth against those the weights are found on
@@ -108,8 +109,8 @@ def fit(
 
     `cost` gets the CPU-seconds of each view's fit on the whole past, and of everything together under "blend".
 
-    `folder` keeps the checkpoints of views that take one; `progress(done, steps)` counts the steps of training in
-    both fits. A past in which no horizon has closed has no view of churn and value: `predict` then refuses.
+    `folder` keeps the checkpoints of views that take one; `progress(done, steps, words)` counts the steps of training
+    in both fits. A past in which no horizon has closed has no view of churn and value: `predict` then refuses.
     """
     started, spent = time.process_time(), {} if cost is None else cost
     modules = {name: _module(name) for name in config.views}
@@ -135,7 +136,7 @@ def fit(
     if len(labels):
         churn = churn_weights({n: a["churn"].to_numpy() for n, a in answers.items()}, labels["churned"].to_numpy())
         value = value_weights({n: a["value"].to_numpy() for n, a in answers.items()}, labels["value"].to_numpy())
-    whole = _views(modules, past, config, runtime, folder and folder / "whole", _half(progress, 1), deadlines[1], spent)
+    whole = _views(modules, past, config, runtime, folder and folder / WHOLE, _half(progress, 1), deadlines[1], spent)
     spent["blend"] = time.process_time() - started
     return State(
         views=whole,
@@ -299,7 +300,7 @@ def _half(progress: Progress | None, fit: int) -> Progress | None:
     """Count the steps of two fits as one row of steps."""
     if progress is None:
         return None
-    return lambda done, steps: progress(done + fit * steps, 2 * steps)
+    return lambda done, steps, told: progress(done + fit * steps, 2 * steps, told)
 
 
 def _module(name: str) -> ModuleType:

@@ -139,15 +139,16 @@ def fit(
     with train.seeded(runtime.seed), train.threads(runtime.threads):
         model = Model(config, sold=sold).to(runtime.device)
 
-        def loss(step: int) -> Tensor:
+        def loss(step: int) -> tuple[Tensor, int]:
             chosen = taught.drawn(step, config.queries, seed=runtime.seed)
             before, wanted = taught.asked(chosen, half_life_days=config.history_half_life_days, device=runtime.device)
             reasons, goods = model(graph, scale, config.temperature)
             users = F.normalize(before.total(reasons), dim=1)
             weight = users.new_full((len(users),), 1 / len(users))
-            return set_cross_entropy(users, goods, target=wanted, weight=weight, bias=bias, half=half)
+            told = set_cross_entropy(users, goods, target=wanted, weight=weight, bias=bias, half=half)
+            return told, len(users)
 
-        done = train.run(
+        trained = train.run(
             model,
             loss,
             train.Schedule(config.steps, config.learning_rate),
@@ -165,7 +166,7 @@ def fit(
         reasons=reasons[reached],
         goods=goods[reached],
         history_half_life_days=config.history_half_life_days,
-        steps=done,
+        steps=trained.steps,
     )
 
 

@@ -8,6 +8,7 @@ stretches of at most `window` sets, at places drawn anew, and asks every lesson 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 import math
 from collections.abc import Callable
@@ -15,13 +16,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import scipy.sparse as sp
 
+from habitue.core import metrics
 from habitue.core.errors import ModelError
 from habitue.model.batches import Doubles, Known, known, sets_before
-from habitue.model.past import DAY_US, PURCHASE, Floats, Histories, Ints, Past, ranges
+from habitue.model.past import DAY_US, PURCHASE, Floats, Histories, Ints, Past, next_sets, ranges
 
 FIRST_WEIGHT = 0.3  # of a customer's first order among the questions: LOG.md, "first orders"
 LEAST_REPEATS = 0.02  # share of the rows to foretell that the customer had met; with fewer there are no repeats
+HELD, LEAST_HELD, MOST_HELD = 20, 200, 2_000  # customers held back to look at while training: one in so many
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,47 @@ def lessons(past: Past, *, clock: bool) -> Lessons:
         label_at=at,
         churned=labels["churned"].to_numpy().astype(np.float32),
         money=np.maximum(labels["value"].to_numpy(), 0).astype(np.float32),
+    )
+
+
+@dataclass(frozen=True)
+class Held:
+    """What training does not see, to look at how good it is."""
+
+    past: Past  # without what the held customers did in the last horizon
+    asked: Past  # those customers, one horizon earlier
+    target: sp.csr_matrix  # [B, I] the first set each bought in that horizon, 0 or 1
+
+    def ndcg(self, scores: Floats) -> float:
+        """Return the mean NDCG@10 of scores [B, I], over the whole catalogue."""
+        return float(metrics.ndcg_at(metrics.places(scores, self.target), 10).mean())
+
+
+def hold_back(past: Past) -> Held:
+    """Hold back the last horizon of one customer in HELD (LEAST_HELD or more, MOST_HELD or fewer) who bought in it.
+
+    Never more than half of those who did. Raises ModelError when nobody known from before did.
+    """
+    earlier = past.rewind(past.as_of - dt.timedelta(days=past.horizon_days))
+    target = next_sets(past.histories, after=earlier.day, until=past.day)
+    able = np.flatnonzero((np.diff(target.indptr) > 0) & (np.diff(earlier.histories.set_start) > 0) & past.known)
+    count = min(max(len(able) // HELD, LEAST_HELD), MOST_HELD, len(able) // 2)
+    if not count:
+        raise ModelError(
+            "model.behaviour, setting 'patience'",
+            found=f"{len(able):,} customers bought before and in the last {past.horizon_days} days",
+            consequence="There is nobody to look at while training, so nothing can end it early",
+            remedy="Set patience = 0, or give a longer ledger",
+        )
+    users = able[np.linspace(0, len(able) - 1, count).astype(np.int64)]
+    every = past.histories
+    hidden = np.isin(every.set_user, users) & (every.set_at >= earlier.day)
+    theirs = pl.col("user_key").is_in(every.user_keys[users].tolist()) & (pl.col("horizon_end") > earlier.as_of)
+    kept = past.train_labels.filter(~theirs)
+    return Held(
+        past=dataclasses.replace(past, histories=every.keep_sets(~hidden), train_labels=kept),
+        asked=earlier.take(users),
+        target=sp.csr_matrix((target.data, target.indices, target.indptr), (target.shape[0], len(past.items)))[users],
     )
 
 

@@ -50,7 +50,8 @@ def set_cross_entropy(
 
     Shapes: queries [Q, D], table [I, D], bias [I], weight [Q]; `extra` and `target` [Q, I], a row of `target` adds up
     to 1. Differentiable in queries, table, trend.weight and extra.value. Never holds more than SCORES scores, or a row;
-    6 Q I D multiplications. `half`: scores and products in bfloat16, sums in float32: six times faster where the
+    where even those find no room, half as many, down to one row; then the error of memory is passed on. 6 Q I D
+    multiplications. `half`: scores and products in bfloat16, sums in float32: six times faster where the
     processor multiplies bfloat16, and the rankings learnt are as good (LOG.md, "bfloat16").
     """
     device = queries.device
@@ -62,10 +63,28 @@ def set_cross_entropy(
     if trend is None:
         row = torch.zeros(len(queries), dtype=torch.int64, device=device)
         trend = Trend(table.new_zeros(0, 1, len(table)), row, queries.new_zeros(len(queries), 0))
-    loss: Tensor = _SetCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        queries, table, trend.weight, extra.value, bias, trend, extra, target, weight, half
+    number = table.dtype  # under autocast some come in bfloat16
+    queries, trend_weight, extra_value = (t.to(number) for t in (queries, trend.weight, extra.value))
+    size = min(CHUNK, max(1, SCORES // max(len(table), 1)))
+    while True:
+        try:
+            with torch.autocast(device.type, enabled=False):
+                loss: Tensor = _SetCrossEntropy.apply(  # type: ignore[no-untyped-call]
+                    queries, table, trend_weight, extra_value, bias, trend, extra, target, weight, half, size
+                )
+            return loss
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or size == 1:
+                raise
+            size //= 2
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ended; torch's processor allocator says so in a bare RuntimeError."""
+    said = str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("not enough memory" in said or "can't allocate memory" in said)
     )
-    return loss
 
 
 class _SetCrossEntropy(torch.autograd.Function):
@@ -82,13 +101,13 @@ class _SetCrossEntropy(torch.autograd.Function):
         target: Sparse,
         weight: Tensor,
         half: bool,
+        size: int,
     ) -> Tensor:
         count, items = len(queries), len(table)
         number = torch.bfloat16 if half else queries.dtype
         to_queries, to_table = torch.empty_like(queries), torch.zeros_like(table)
         to_trend, to_extra = torch.empty_like(trend_weight), torch.empty_like(extra_value)
         loss = queries.new_zeros(())
-        size = min(CHUNK, max(1, SCORES // max(items, 1)))
         edges = torch.arange(0, count + size, size, device=queries.device)
         extra_edge = torch.searchsorted(extra.row, edges).tolist()
         target_edge = torch.searchsorted(target.row, edges).tolist()
@@ -120,7 +139,7 @@ class _SetCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(upstream[0] * gradient for gradient in ctx.saved_tensors), *[None] * 6)
+        return (*(upstream[0] * gradient for gradient in ctx.saved_tensors), *[None] * 7)
 
 
 def half_is_quick(device: str) -> bool:

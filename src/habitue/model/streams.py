@@ -223,7 +223,7 @@ def learn(
     steps = math.ceil(len(lessons.first) / together)  # a pass
     half = half_is_quick(runtime.device)
 
-    def loss(step: int) -> Tensor:
+    def loss(step: int) -> tuple[Tensor, int]:
         drawn = np.random.default_rng((runtime.seed, step // steps)).permutation(len(lessons.first))
         some = drawn[step % steps * together :][:together]
         batch, _ = collate(lessons.every, lessons.first[some], lessons.last[some], kinds=kinds, target=lessons.target)
@@ -231,10 +231,11 @@ def learn(
         table = model.read.items(shown)
         asked = model(model.read(batch, table), batch.place)[batch.lesson]
         weight = asked.new_full((len(asked),), 1 / len(asked))
-        return set_cross_entropy(asked, table, bias=bias, target=batch.target, weight=weight, half=half)
+        told = set_cross_entropy(asked, table, bias=bias, target=batch.target, weight=weight, half=half)
+        return told, len(asked)
 
     planned = min(course.passes * steps, course.steps)
-    done = train.run(
+    trained = train.run(
         model,
         loss,
         train.Schedule(planned, course.learning_rate),
@@ -244,7 +245,7 @@ def learn(
         progress=progress,
         budget_s=runtime.budget_s,
     )
-    return done, planned
+    return trained.steps, planned
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

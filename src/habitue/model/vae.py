@@ -126,7 +126,7 @@ def fit(
     with train.seeded(runtime.seed), train.threads(runtime.threads):
         model = Model(config, content=words.shape[1], sold=torch.from_numpy(met.astype(np.float32))).to(runtime.device)
 
-        def loss(step: int) -> Tensor:
+        def loss(step: int) -> tuple[Tensor, int]:
             chosen = taught.drawn(step, config.queries, seed=runtime.seed)
             bags, wanted = taught.asked(chosen, half_life_days=config.history_half_life_days, device=runtime.device)
             mean, log_spread = model.encode(bags.thinned(config.dropout))
@@ -136,9 +136,9 @@ def fit(
                 with_one(z), model.table(shown), target=wanted, weight=each, bias=unsold, half=half
             )
             beta = config.beta * min(1.0, (step + 1) / (RISE * config.steps))
-            return told + beta * divergence(mean, log_spread).mean()
+            return told + beta * divergence(mean, log_spread).mean(), len(z)
 
-        done = train.run(
+        trained = train.run(
             model,
             loss,
             train.Schedule(config.steps, config.learning_rate),
@@ -157,7 +157,7 @@ def fit(
         items=tuple(item for item, there in zip(past.items, reached, strict=True) if there),
         weights=weights | {name: weights[name][reached] for name in OF_PRODUCTS},
         words=words[reached],
-        steps=done,
+        steps=trained.steps,
     )
 
 
