@@ -19,7 +19,7 @@ from habitue import prepare
 from habitue.collect import synthetic
 from habitue.core.runtime import Runtime
 from habitue.encode import text
-from habitue.model import load, save, trees
+from habitue.model import behaviour, blocks, load, save, trees
 from habitue.model.past import Past, check_past, histories, next_sets
 
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
@@ -32,11 +32,27 @@ SHORT = {"steps": 30}  # a setting of this name, at any depth, is cut to this in
 def models(answer: str = "") -> list[ModuleType]:
     names = [m.name for m in pkgutil.iter_modules(habitue.model.__path__)]
     files = [importlib.import_module(f"habitue.model.{name}") for name in names]
-    return [m for m in files if hasattr(m, "ANSWERS") and (not answer or answer in m.ANSWERS)]
+    return [m for m in [*files, *VARIANTS] if hasattr(m, "ANSWERS") and (not answer or answer in m.ANSWERS)]
+
+
+def variant(model: ModuleType, **settings: object) -> ModuleType:
+    """Return the model with other settings than its own."""
+    other = ModuleType(model.__name__)
+    vars(other).update(vars(model), SETTINGS=settings)
+    return other
+
+
+VARIANTS = [variant(behaviour, mixer=mixer, steps=60) for mixer in blocks.KINDS if mixer != behaviour.Config().mixer]
 
 
 def every_model(answer: str = "") -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("model", models(answer), ids=lambda m: m.__name__.rpartition(".")[2])
+    """Run a test on every model; on those with other settings among the slow tests."""
+    found = []
+    for model in models(answer):
+        settings = getattr(model, "SETTINGS", {})
+        name = "-".join([model.__name__.rpartition(".")[2], *(str(value) for value in settings.values())])
+        found.append(pytest.param(model, id=name, marks=[pytest.mark.slow] if settings else []))
+    return pytest.mark.parametrize("model", found)
 
 
 @functools.cache
@@ -75,7 +91,7 @@ def past() -> Past:
 
 
 def config(model: ModuleType) -> object:
-    return shortened(model.Config())
+    return dataclasses.replace(shortened(model.Config()), **getattr(model, "SETTINGS", {}))
 
 
 def shortened(settings: object) -> object:

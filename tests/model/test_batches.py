@@ -71,10 +71,10 @@ def ask(past, user, days, *, window=8, users=None, ranked=None, clock=True, half
 def in_sight(batch: Batch, token: int) -> list[int]:
     """Return the sets a token sees, oldest first."""
     found = []
-    for group in batch.groups:
+    for group in batch.every.groups:
         for row, place in (group.token == token).nonzero().tolist():
             back = group.back[row if len(group.back) > 1 else 0, place]
-            found += [int(group.token[row, k]) for k in (back > 0).nonzero()[:, 0]]
+            found += [int(group.seen[row, k]) for k in (back > 0).nonzero()[:, 0]]
     return found
 
 
@@ -94,7 +94,7 @@ def test_without_a_clock_the_newest_set_in_sight_answers(past):
     batch = ask(past, [0, 0, 1], [20, 0, 0], users=[0, 1], clock=False)
     assert batch.sets == len(batch.kind) == 4 and batch.asked.tolist() == [0, 2, 3]
     assert [in_sight(batch, t) for t in range(4)] == [[0], [0, 1], [0, 1, 2], [3]]
-    assert all(group.gap is None for group in batch.groups)
+    assert all(group.gap is None for group in batch.every.groups)
 
 
 def test_questions_may_come_in_any_order(past):
@@ -110,9 +110,9 @@ def test_each_token_lies_in_one_group_and_finds_its_way_back(make_lengths, lengt
     past = make_lengths(lengths)
     user = np.repeat([u for u, n in enumerate(lengths) if n], asked).astype(int)
     batch = ask(past, user, np.zeros(len(user)), window=64, clock=clock)
-    laid = torch.cat([group.token.ravel() for group in batch.groups])
+    laid = torch.cat([group.token.ravel() for group in batch.every.groups])
     tokens = len(batch.kind)
-    assert laid[batch.order].tolist() == list(range(tokens))
+    assert laid[batch.every.order].tolist() == list(range(tokens))
     assert sorted(laid[laid < tokens].tolist()) == list(range(tokens))
     owner = np.r_[np.repeat(np.arange(len(lengths)), lengths), user if clock else []]
     for token in range(tokens):
@@ -120,9 +120,9 @@ def test_each_token_lies_in_one_group_and_finds_its_way_back(make_lengths, lengt
         assert len(seen) == (token - np.flatnonzero(owner == owner[token])[0] + 1 if token < batch.sets
                              else lengths[int(owner[token])])  # fmt: skip
         assert (owner[seen] == owner[token]).all()
-    for group in batch.groups:
-        sets = (group.token[:, : group.sets] < batch.sets).sum(1)
-        assert group.sets <= max(SHORT, ALIKE * int(sets.min()))
+    for group in batch.every.groups:
+        sets = (group.seen < batch.sets).sum(1)
+        assert group.seen.shape[1] <= max(SHORT, ALIKE * int(sets.min()))
 
 
 def test_the_window_keeps_the_newest_sets(past):
@@ -134,11 +134,11 @@ def test_the_window_keeps_the_newest_sets(past):
 
 def test_distance_is_counted_from_the_newest_set_and_time_in_classes(past):
     batch = ask(past, [0], [0], users=[0])
-    (group,) = batch.groups
+    (group,) = batch.every.groups
     assert group.token.tolist() == [[0, 1, 2, 3]]
     assert group.back[0].tolist() == [[1, 0, 0], [2, 1, 0], [3, 2, 1], [3, 2, 1]]
     assert group.gap[0, 3].tolist() == [int(2 * np.log1p(d)) for d in (30, 20, 10)]
-    assert ask(past, [0], [-1e9]).groups[0].gap.max() == GAPS - 1
+    assert ask(past, [0], [-1e9]).every.groups[0].gap.max() == GAPS - 1
 
 
 def test_kinds_are_told_apart_and_a_question_is_the_last(past):
@@ -198,11 +198,45 @@ def test_no_set_at_all(make_past):
     assert batch.sets == 0 and in_sight(batch, 0) == [] and len(batch.met) == 0
 
 
+def test_those_who_answer_look_as_they_do_among_all(past):
+    """The last block computes nothing else; where most tokens answer, there is nothing to leave out."""
+    for clock, user, days in ((True, [0, 1, 0], [15, 0, 0]), (False, [1, 0], [0, 0])):
+        batch = ask(past, user, days, users=[0, 1], clock=clock)
+        whole = {}
+        for group in batch.every.groups:
+            for row, place in (group.token < len(batch.kind)).nonzero().tolist():
+                back = group.back[row if len(group.back) > 1 else 0, place]
+                gap = back if group.gap is None else group.gap[row, place]
+                near = [(int(s), int(b), int(g)) for s, b, g in zip(group.seen[row], back, gap, strict=True) if b]
+                whole[int(group.token[row, place])] = near
+        found = {}
+        for group in batch.last.groups:
+            for row, place in (group.token < len(user)).nonzero().tolist():
+                back, gap = group.back[row, place], (group.back if group.gap is None else group.gap)[row, place]
+                near = [(int(s), int(b), int(g)) for s, b, g in zip(group.seen[row], back, gap, strict=True) if b]
+                found[int(group.token[row, place])] = near
+            assert group.asks is None if not clock else group.asks.all()
+        assert found == {question: whole[token] for question, token in enumerate(batch.asked.tolist())}
+        laid = torch.cat([group.token.ravel() for group in batch.last.groups])
+        assert laid[batch.last.order].tolist() == list(range(len(user)))
+    assert ask(past, [0, 0, 1], [20, 0, 0], users=[0, 1], clock=False).last is None
+
+
+def test_the_pause_before_a_token_is_in_days(past):
+    batch = ask(past, [0, 1, 2], [0, 0, 0])
+    np.testing.assert_allclose(batch.every.pause, [NEVER, 10, 10, NEVER, 10, 5, NEVER], rtol=1e-5)
+    assert batch.last.pause.equal(batch.every.pause) and batch.last.sets == batch.every.sets == 4
+    assert not ask(past, [0, 1], [0, 0], users=[0, 1], clock=False).every.pause.any()
+
+
 def test_a_batch_moves_as_a_whole(past):
     batch = ask(past, [0], [0])
     moved = batch.to("meta")
-    assert moved.sets == batch.sets
-    named = [f.name for f in dataclasses.fields(Batch) if f.name not in ("sets", "length", "groups")]
-    assert all(getattr(moved, name).is_meta for name in named)
-    assert all(g.token.is_meta and g.back.is_meta and g.gap.is_meta for g in moved.groups)
-    assert ask(past, [0], [0], clock=False).to("meta").groups[0].gap is None
+    assert moved.sets == batch.sets and (moved.length == batch.length).all()
+    tensors = [f.name for f in dataclasses.fields(Batch) if isinstance(getattr(batch, f.name), torch.Tensor)]
+    assert len(tensors) == 11 and all(getattr(moved, name).is_meta for name in tensors)
+    for sight in (moved.every, moved.last):
+        assert sight.pause.is_meta and sight.order.is_meta
+        for group in sight.groups:
+            assert all(part.is_meta for part in (group.token, group.seen, group.back, group.gap, group.asks))
+    assert ask(past, [0], [0], clock=False).to("meta").every.groups[0].gap is None

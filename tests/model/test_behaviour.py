@@ -22,7 +22,7 @@ from habitue.collect import synthetic
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime, detect
 from habitue.encode import text
-from habitue.model import behaviour, train
+from habitue.model import behaviour, blocks, train
 from habitue.model.batches import Questions, collate, known, sets_before
 from habitue.model.behaviour import Config
 from habitue.model.lessons import hold_back, lessons
@@ -36,6 +36,7 @@ RUNTIME = Runtime(seed=1, threads=1)
 TINY = Config(width=16, blocks=1, passes=1000, steps=120, questions=128, content=8)
 
 STILL = dataclasses.replace(TINY, dropout=0.0, steps=25)
+every_mixer = pytest.mark.parametrize("mixer", blocks.KINDS)
 
 
 @functools.cache
@@ -82,9 +83,10 @@ def truth() -> np.ndarray:
     return found
 
 
-def test_finds_staples_and_successors():
+@every_mixer
+def test_finds_staples_and_successors(mixer):
     """An order holds two staples (repeats), a lead and the successor of the last lead."""
-    wanted, scores = truth(), behaviour.score(fitted(), past_at())
+    wanted, scores = truth(), behaviour.score(fitted(dataclasses.replace(TINY, mixer=mixer)), past_at())
     asked = wanted.any(axis=1)
     assert recall(scores[asked], wanted[asked], 5) > 0.65  # popularity: 0.13
 
@@ -136,20 +138,27 @@ def test_what_lies_after_a_set_does_not_reach_it():
     assert not one.equal(ask(model, state, every, users, at + 50))
 
 
-def test_truncated_histories_give_the_same_scores_bit_for_bit():
+@every_mixer
+@pytest.mark.parametrize("clock", [True, False])
+def test_truncated_histories_give_the_same_scores_bit_for_bit(mixer, clock):
+    state = fitted(dataclasses.replace(STILL, mixer=mixer, clock=clock))
     earlier = past_at().rewind(CUT - dt.timedelta(days=60))
     whole = dataclasses.replace(past_at(), as_of=earlier.as_of)  # later sets are still in its histories
     assert len(whole.histories.set_at) > len(earlier.histories.set_at)
-    assert behaviour.score(fitted(), whole).tobytes() == behaviour.score(fitted(), earlier).tobytes()
-    assert behaviour.predict(fitted(), whole).equals(behaviour.predict(fitted(), earlier))
+    assert behaviour.score(state, whole).tobytes() == behaviour.score(state, earlier).tobytes()
+    assert behaviour.score(state, whole).tobytes() != behaviour.score(state, past_at()).tobytes()
+    if clock:
+        assert behaviour.predict(state, whole).equals(behaviour.predict(state, earlier))
 
 
+@every_mixer
 @pytest.mark.parametrize("users", [[0], [79], [6, 7], [3, 1, 2], list(range(70))])
-def test_an_answer_does_not_depend_on_who_else_is_asked(users):
+def test_an_answer_does_not_depend_on_who_else_is_asked(users, mixer):
     """But for the last bits: longer stretches beside one's own change the order of sums."""
+    state = fitted(dataclasses.replace(STILL, mixer=mixer))
     alone, together = past_at().take(users), past_at()
     for answer in (behaviour.score, lambda s, p: behaviour.predict(s, p)["value"].to_numpy()):
-        np.testing.assert_allclose(answer(fitted(), alone), answer(fitted(), together)[users], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(answer(state, alone), answer(state, together)[users], rtol=1e-4, atol=1e-5)
 
 
 def restored() -> tuple[behaviour.Model, behaviour.State]:
@@ -179,14 +188,17 @@ def test_vectors_are_the_answer_and_the_mean_of_the_sets(make_past):
     assert found.shape == (80, 32) and found.dtype == np.float32
     model, every = behaviour._restored(fitted(), past, np.arange(40)), past.histories
     with torch.inference_mode():
-        users, batch, read = next(behaviour._asked(fitted(), past, model))
-        told = model.forecast.read(model.foretell(read[batch.asked], batch))[0].numpy()
-    assert users.tolist() == list(range(80))
-    first = int(every.set_start[1])  # user 0's sets come first
-    assert first < fitted().config.window
-    np.testing.assert_allclose(found[0, 16:], read[:first].mean(0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found[:, :16], read[batch.asked], rtol=1e-6)
-    np.testing.assert_allclose(told, behaviour.predict(fitted(), past)["churn"], rtol=1e-5)
+        users, batch = next(behaviour._batches(fitted(), past))
+        read, asked = model.read(batch), model(batch)
+        told = model.forecast.read(model.foretell(asked, batch))[0].numpy()
+    assert sorted(users) == list(range(80)) and (np.diff(np.diff(every.set_start)[users]) >= 0).all()
+    torch.testing.assert_close(asked, read[batch.asked], rtol=1e-5, atol=1e-6)
+    place = int(np.flatnonzero(users == 0)[0])
+    first, last = np.cumsum(batch.length)[[place - 1, place]] if place else (0, batch.length[0])
+    assert last - first == every.set_start[1] < fitted().config.window
+    np.testing.assert_allclose(found[0, 16:], read[first:last].mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[users, :16], asked, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(told, behaviour.predict(fitted(), past)["churn"].to_numpy()[users], rtol=1e-5)
     stranger = dataclasses.replace(make_past(items=past.items, users=[5]), words=past.words)
     assert not behaviour.vectors(fitted(), stranger)[0, 16:].any()
 

@@ -37,7 +37,7 @@ class Known:
     season: bool  # tell the place in the year: only a shop known for a year can learn from it
     cents: Ints  # [S + 1] of all sets before each
     bought: Ints  # [S + 1] purchases among all sets before each
-    numbers: Floats  # [S, NUMBERS]
+    numbers: Floats  # [S, NUMBERS]; none without a clock
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,23 @@ class Questions:
 
 @dataclass(frozen=True)
 class Group:
-    """Stretches of like length, attended together: b stretches, T tokens and K sets at most."""
+    """Stretches of like length, attended together: b stretches, T tokens that look at K sets at most."""
 
-    token: Tensor  # [b, T] place among the N tokens, sets first, then questions; N = none
-    sets: int  # K: token[:, :K] are the sets
+    token: Tensor  # [b, T] place among the tokens that look; their number = none
+    seen: Tensor  # [b, K] place among the S sets; S = none
     back: Tensor  # [b, T, K], or [1, T, K] when the same for all: 0 = out of sight, 1 = the newest set in sight, ...
     gap: Tensor | None  # [b, T, K] class of the time between; None without a clock
+    asks: Tensor | None  # [1, T] 1.0 = a question, which is no set; None = there is none among them
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Which tokens look at which sets."""
+
+    sets: int
+    pause: Tensor  # [N] days since the set before each token, of all tokens
+    groups: tuple[Group, ...]
+    order: Tensor  # where each token that looks lies in the groups' tokens, one group after the other
 
 
 @dataclass(frozen=True)
@@ -72,32 +83,28 @@ class Batch:
     kind: Tensor  # [N] index of the action; a question has the last one
     hour: Tensor  # [S] UTC
     weekday: Tensor  # [S] 0 = Monday
-    numbers: Tensor  # [N, NUMBERS]
+    numbers: Tensor  # [N, NUMBERS]; zeros without a clock
     row_set: Tensor  # [R]
     row_item: Tensor  # [R]
     row_share: Tensor  # [R] 1 / rows of the set
     asked: Tensor  # [Q] the token that answers each question
-    groups: tuple[Group, ...]
-    order: Tensor  # [N] where each token lies in the groups' tokens, one group after the other
+    every: Sight  # of all N tokens
+    last: Sight | None  # of the Q tokens that answer only; None where they are most of all
     met_query: Tensor  # [C] question, ascending
     met_item: Tensor  # [C]
     met: Tensor  # [C, len(half_lives) + 4]
 
     def to(self, device: str) -> Batch:
         """Return the batch on a device."""
-        groups = tuple(
-            dataclasses.replace(
-                g, token=g.token.to(device), back=g.back.to(device), gap=None if g.gap is None else g.gap.to(device)
-            )
-            for g in self.groups
-        )
-        tensors = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        moved: dict[str, Any] = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
-        return dataclasses.replace(self, **moved, groups=groups)
+        moved: Batch = _moved(self, device)
+        return moved
 
 
-def known(every: Histories, *, season: bool) -> Known:
-    """Tell of every set what is known at its moment, its own products included; O(S log S)."""
+def known(every: Histories, *, season: bool, clock: bool = True) -> Known:
+    """Tell of every set what is known at its moment, its own products included; O(S log S).
+
+    Without a clock nothing is told.
+    """
     cents = np.rint(every.row_value.astype(np.float64) * 100).astype(np.int64)
     bare = Known(
         every,
@@ -106,6 +113,8 @@ def known(every: Histories, *, season: bool) -> Known:
         bought=_before((every.set_kind == every.kinds.index(PURCHASE)).astype(np.int64)),
         numbers=np.zeros((0, NUMBERS), dtype=np.float32),
     )
+    if not clock:
+        return bare
     sets = np.arange(len(every.set_at))
     money = np.diff(bare.cents) / 100
     own = [np.log1p(np.diff(every.row_start)), np.sign(money) * np.log1p(np.abs(money))]
@@ -134,15 +143,16 @@ def collate(
     rows = ranges(every.row_start[sets], every.row_start[sets + 1])
     size = np.diff(every.row_start)[sets]
     row_set = np.repeat(np.arange(count), size)
-    numbers, when = known.numbers[sets], every.set_at[sets]
+    numbers, when = np.zeros((count, NUMBERS), dtype=np.float32), every.set_at[sets]
     if clock:
         user = ask.user[ask.of]
-        numbers = np.r_[numbers, told(known, user, ask.before, ask.at)]
+        numbers = np.r_[known.numbers[sets], told(known, user, ask.before, ask.at)]
         when = np.r_[when, ask.at]
-    groups, order = _groups(ask, length, first, when, clock=clock)
+    tensor = torch.from_numpy
+    pause = tensor(np.expm1(numbers[:, 0]))
+    all_tokens, those_asked = _sight(ask, length, first, when, clock)
     met_query, met_item, met = _met(every, ask, half_lives, window)
     of_kind = np.r_[kinds[every.set_kind[sets]], np.full(asked, kinds[-1])]
-    tensor = torch.from_numpy
     return Batch(
         sets=count,
         length=length,
@@ -154,8 +164,8 @@ def collate(
         row_item=tensor(every.row_item[rows].astype(np.int64)),
         row_share=tensor((1 / size[row_set]).astype(np.float32)),
         asked=tensor(count + np.arange(asked) if clock else first[ask.of] + ask.before - ask.start[ask.of] - 1),
-        groups=groups,
-        order=tensor(order),
+        every=Sight(count, pause, *all_tokens),
+        last=None if those_asked is None else Sight(count, pause, *those_asked),
         met_query=tensor(met_query),
         met_item=tensor(met_item),
         met=tensor(met),
@@ -176,38 +186,64 @@ def sets_before(every: Histories, user: Ints, at: Doubles) -> Ints:
     return low
 
 
-def _groups(ask: Questions, length: Ints, first: Ints, when: Doubles, *, clock: bool) -> tuple[tuple[Group, ...], Ints]:
-    """Return the groups, and where each token lies in them."""
+Looking = tuple[tuple[Group, ...], Tensor]  # the groups, and where each token lies in them
+
+
+def _sight(ask: Questions, length: Ints, first: Ints, when: Doubles, clock: bool) -> tuple[Looking, Looking | None]:
+    """Return how all tokens look, and how those do that answer, where these are fewer."""
     sets = int(length.sum())
-    tokens = sets + (len(ask.of) if clock else 0)
-    many = np.bincount(ask.of, minlength=len(length)) if clock else np.zeros_like(length)
+    many = np.bincount(ask.of, minlength=len(length))
     turn, first_question = np.argsort(ask.of, kind="stable"), _before(many)[:-1]  # questions by stretch
-    seen = ask.before - ask.start[ask.of]  # sets that each question sees
+    seen = np.r_[ask.before - ask.start[ask.of], 0]  # sets that each question sees
     alike = np.ceil(np.log(np.maximum(length, SHORT) / SHORT) / np.log(ALIKE) - 1e-9).astype(np.int64)
-    order, groups, placed = np.empty(tokens, dtype=np.int64), [], 0
-    for klass in np.unique(alike):
-        some = np.flatnonzero(alike == klass)
+    some_by_class = [np.flatnonzero(alike == one) for one in np.unique(alike)]
+    every: list[tuple[Any, ...]] = []
+    last: list[tuple[Any, ...]] = []
+    at = np.r_[when, 0.0]
+    for some in some_by_class:
         wide, more = int(length[some].max()), int(many[some].max(initial=0))
         mine, asked = np.arange(wide), np.arange(more)
         is_set, is_question = mine < length[some, None], asked < many[some, None]
-        question = np.full(is_question.shape, tokens)
-        question[is_question] = sets + turn[(first_question[some, None] + asked)[is_question]]
-        token = np.c_[np.where(is_set, first[some, None] + mine, tokens), question]
-        there = token < tokens
-        order[token[there]] = placed + np.flatnonzero(there)
-        placed += token.size
+        place = np.where(is_set, first[some, None] + mine, sets)
+        question = np.full(is_question.shape, len(ask.of))
+        question[is_question] = turn[(first_question[some, None] + asked)[is_question]]
+        end = seen[question]
         if clock:
-            padded = np.r_[seen, 0]
-            end = np.c_[np.broadcast_to(mine + 1, (len(some), wide)), padded[np.minimum(question - sets, len(seen))]]
-            at = np.r_[when, 0.0]
-            back = np.maximum(end[:, :, None] - mine, 0)
-            apart = at[token][:, :, None] - at[token[:, None, :wide]]
-            gap = torch.from_numpy(np.minimum(2 * np.log1p(np.maximum(apart, 0)), GAPS - 1).astype(np.int64))
-            back[np.broadcast_to(~is_set[:, None], back.shape)] = 0
+            token = np.c_[np.where(is_set, place, sets + len(ask.of)), sets + question]
+            end = np.c_[np.broadcast_to(mine + 1, (len(some), wide)), end]
+            asks = np.repeat([0.0, 1.0], [wide, more]).astype(np.float32)[None]
+            back = np.maximum(end[:, :, None] - mine, 0) * is_set[:, None]
+            apart = at[token][:, :, None] - at[place][:, None]
+            gap = np.minimum(2 * np.log1p(np.maximum(apart, 0)), GAPS - 1).astype(np.int64)
+            every.append((token, place, back, gap, asks))
+            last.append((question, place, back[:, wide:], gap[:, wide:], asks[:, wide:]))
         else:  # the same for all: no token sees further than itself, and what pads comes last
-            back, gap = np.maximum(mine[:, None] + 1 - mine, 0)[None], None
-        groups.append(Group(torch.from_numpy(token), wide, torch.from_numpy(back), gap))
-    return tuple(groups), order
+            every.append((place, place, np.maximum(mine[:, None] + 1 - mine, 0)[None], None, None))
+            last.append((question, place, np.maximum(end[:, :, None] - mine, 0), None, None))
+    tokens = sets + (len(ask.of) if clock else 0)
+    fewer = clock or int(many.max(initial=0)) <= 1
+    return _looking(every, tokens), _looking(last, len(ask.of)) if fewer else None
+
+
+def _looking(groups: list[tuple[Any, ...]], tokens: int) -> Looking:
+    """Return groups as tensors, and where each of their tokens lies."""
+    laid = np.concatenate([g[0].ravel() for g in groups] or [np.zeros(0, dtype=np.int64)])
+    there = np.flatnonzero(laid < tokens)
+    order = np.empty(tokens, dtype=np.int64)
+    order[laid[there]] = there
+    tensors: list[list[Any]] = [[None if part is None else torch.from_numpy(part) for part in g] for g in groups]
+    return tuple(Group(*parts) for parts in tensors), torch.from_numpy(order)
+
+
+def _moved(part: Any, device: str) -> Any:
+    """Return a tensor, or a dataclass or a tuple with tensors in it, on a device."""
+    if isinstance(part, Tensor):
+        return part.to(device)
+    if isinstance(part, tuple):
+        return tuple(_moved(one, device) for one in part)
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        return type(part)(**{f.name: _moved(getattr(part, f.name), device) for f in dataclasses.fields(part)})
+    return part
 
 
 def _numbers(known: Known, user: Ints, before: Ints, when: Doubles, own: list[Doubles]) -> Floats:

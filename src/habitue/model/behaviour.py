@@ -29,14 +29,15 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
-from habitue.model import negatives, seeds, train
-from habitue.model.batches import GAPS, NUMBERS, Batch, Doubles, Questions, collate, known, told
+from habitue.model import blocks, negatives, seeds, train
+from habitue.model.batches import NUMBERS, Batch, Doubles, Questions, collate, known, told
 from habitue.model.heads import Forecast
 from habitue.model.lessons import Lessons, Stretches, drawn, hold_back, lessons
 from habitue.model.losses import Sparse, Trend, half_is_quick, set_cross_entropy
@@ -53,7 +54,14 @@ BOUND = 3.0  # numbers are cut this many spreads from their mean: later moments 
 FULL = 50_000  # products; with more the softmax of a step goes over a sample of them
 NEGATIVES = 8_192  # products of a sample, beside the targets
 USERS_A_CALL = 256  # users scored at once
-SHAPE = ("width", "blocks", "heads", "window", "clock")  # settings that an earlier model must share to go on from it
+SHAPE = (
+    "width",
+    "blocks",
+    "heads",
+    "window",
+    "clock",
+    "mixer",
+)  # settings that an earlier model must share to go on from it
 DROPPED, DROPPED_LESS = 0.337, 0.0915  # at one row to foretell per number of the table; for e times as many
 DROPPED_WITHIN = (0.1, 0.5)
 
@@ -69,6 +77,7 @@ class Config:
     window: int = 64  # newest sets a question sees
     content: int = 128  # dimensions of the products' words; 0 = ids only
     clock: bool = True  # False: nobody is told the time
+    mixer: str = "softmax"  # how tokens see each other: "softmax", "gated", "recurrent" (model/blocks.py)
     seed: float = tuned(0.3, 0.03, 1.0, log=True)  # root mean square of the table that training starts from
     passes: float = tuned(20.0, 4, 40, log=True)  # over all lessons
     steps: int = 100_000  # at most
@@ -102,48 +111,6 @@ class State:
     planned: int  # more than `steps` where the budget of CPU time ended
 
 
-class Block(nn.Module):
-    """Pre-norm attention over the sets in sight, then a feed-forward layer."""
-
-    def __init__(self, config: Config, dropout: float) -> None:
-        super().__init__()
-        width, self.heads = config.width, config.heads
-        self.before_attention, self.before_forward = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.all_three, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.nothing = nn.Parameter(torch.zeros(2, config.heads, 1, width // config.heads))  # what else may be seen
-        self.back = nn.Parameter(torch.zeros(config.heads, config.window + 1))
-        self.gap = nn.Parameter(torch.zeros(config.heads, GAPS)) if config.clock else None
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, batch: Batch) -> Tensor:
-        """Return [N, D] from [N, D]."""
-        x = x + self.drop(self.out(self.attend(self.before_attention(x), batch)))
-        hidden = nn.functional.gelu(self.wide(self.before_forward(x)))
-        x = x + self.drop(self.narrow(hidden))
-        return x
-
-    def attend(self, x: Tensor, batch: Batch) -> Tensor:
-        """Softmax over the sets in sight and over nothing; O(pairs x D)."""
-        three = nn.functional.pad(self.all_three(x), (0, 0, 0, 1))  # the last row stands for what is not there
-        found = []
-        for group in batch.groups:
-            b, tokens = group.token.shape
-            query, key, value = three[group.token].view(b, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            key, value = (
-                torch.cat([none.expand(b, -1, -1, -1), seen[:, :, : group.sets]], dim=2)
-                for none, seen in zip(self.nothing, (key, value), strict=True)
-            )  # each [b, H, K + 1, D / H]
-            bias = self.back[:, group.back]
-            if group.gap is not None and self.gap is not None:
-                bias = bias + self.gap[:, group.gap]
-            bias = bias.masked_fill(group.back == 0, -torch.inf)
-            bias = nn.functional.pad(bias, (1, 0)).transpose(0, 1)  # [b or 1, H, T, K + 1]
-            mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-            found.append(mixed.transpose(1, 2).reshape(b * tokens, -1))
-        return torch.cat(found)[batch.order]
-
-
 class Model(nn.Module):
     """Sets and questions in, one vector a question out; and the three terms of a score."""
 
@@ -162,7 +129,8 @@ class Model(nn.Module):
         self.register_buffer("spread", torch.ones(NUMBERS))
         self.numbers = nn.Linear(NUMBERS, width)
         self.entry, self.exit = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(Block(config, dropout) for _ in range(config.blocks))
+        shape = blocks.Shape(width, config.heads, config.window, config.clock, dropout)
+        self.blocks = nn.ModuleList(blocks.block(config.mixer, shape) for _ in range(config.blocks))
         self.trend = _constant(nn.Linear(width, len(TREND_DAYS)), 1 / len(TREND_DAYS))
         self.again = nn.Sequential(nn.Linear(len(AGAIN_DAYS) + 4, 16), nn.GELU(), nn.Linear(16, 1))
         self.again_customer = _constant(nn.Linear(width, 1), 0.0)
@@ -171,24 +139,32 @@ class Model(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return one vector a question, [Q, D]."""
-        return self.read(batch)[batch.asked]
+        """Return one vector a question, [Q, D]; of the last block only what they need is computed."""
+        if batch.last is None:
+            return self.read(batch)[batch.asked]
+        x = self.mixed(batch, self.blocks[:-1])
+        answer: Tensor = self.exit(self.blocks[-1](x, batch.last, batch.asked))
+        return answer
 
     def read(self, batch: Batch) -> Tensor:
         """Return one vector a token, [N, D], the sets first."""
+        read: Tensor = self.exit(self.mixed(batch, self.blocks))
+        return read
+
+    def mixed(self, batch: Batch, some: nn.ModuleList) -> Tensor:
+        """Return the tokens [N, D] after some blocks."""
         table = self.items
         members = table[batch.row_item] * batch.row_share[:, None]
         baskets = table.new_zeros(batch.sets, table.shape[1]).index_add(0, batch.row_set, members)  # [S, D]
-        x = self.entry(baskets)
+        x: Tensor = self.entry(baskets)
         if self.clock:
             x = x + self.hour(batch.hour) + self.weekday(batch.weekday)
             x = torch.cat([x, table.new_zeros(len(batch.kind) - batch.sets, table.shape[1])])
             x = x + self.numbers(self.scaled(batch.numbers))
         x = self.drop(x + self.kind(batch.kind))  # [N, D]
-        for block in self.blocks:
-            x = block(x, batch)
-        read: Tensor = self.exit(x)
-        return read
+        for block in some:
+            x = block(x, batch.every)
+        return x
 
     def scaled(self, numbers: Tensor) -> Tensor:
         """Bring the numbers to mean 0 and spread 1, cut at BOUND spreads."""
@@ -289,30 +265,53 @@ def fit(
     return state(model, past.day, trained.steps)
 
 
-def score(state: State, past: Past) -> Floats:
-    """Return float32 [B, I], logits of the next set at `past.as_of`; O(newest sets x D + B x I x D).
+@dataclass(frozen=True)
+class Answers:
+    """Scores before the product is taken: score = queries . products + extra. B users, I products."""
+
+    queries: Floats  # [B, E]
+    products: Floats  # [I, E]
+    extra: sp.csr_matrix  # [B, I] what products gain for being in the history
+
+
+def answers(state: State, past: Past) -> Answers:
+    """Return what `score` multiplies out, E = D and some; O(newest sets x D).
 
     A customer without a set gets the score of a stranger: with a clock what the model has learnt of first orders,
     without one the logarithm of how often a product was bought. A product the state has never met borrows from those
     whose words are nearest (`past.words`), its trend is that of a product nobody buys.
     """
     index = places(state.items, past.items)
+    users, width = len(past.known), state.config.width
     with torch.inference_mode():
         model = _restored(state, past, index)
-        rows = torch.from_numpy(np.where(index < 0, len(state.items), index))
-        trend = torch.from_numpy(np.c_[state.trend, state.trend.min(axis=1, initial=0)])[:, rows]
-        scores = np.empty((len(past.known), len(past.items)), dtype=np.float32)
-        strangers = np.diff(past.histories.before(past.day).set_start) == 0
-        scores[strangers] = columns(np.log1p(state.sold), index)  # with a clock they are asked like everybody
-        for users, batch, read in _asked(state, past, model):
-            asked = read[batch.asked]
-            answer = asked @ model.items.T
+        if state.config.clock:
+            rows = np.where(index < 0, len(state.items), index)
+            beside = np.c_[state.trend, state.trend.min(axis=1, initial=0)][:, rows]  # [K, I]
+        else:
+            beside = columns(np.log1p(state.sold), index)[None]
+        queries = np.zeros((users, width + len(beside)), dtype=np.float32)
+        if not state.config.clock:  # with a clock a stranger is asked like everybody
+            queries[:, width] = np.diff(past.histories.before(past.day).set_start) == 0
+        gains = []
+        for some, batch in _batches(state, past):
+            asked = model(batch)
+            queries[some, :width] = asked
             if state.config.clock:
-                answer += model.trend(asked) @ trend
+                queries[some, width:] = model.trend(asked)
             if state.again:
                 gain = model.met_before(asked, batch)
-                answer[gain.row, gain.column] += gain.value
-            scores[users] = answer.numpy()
+                gains.append((gain.value.numpy(), some[gain.row.numpy()], gain.column.numpy()))
+    value, row, column = (np.concatenate(part) for part in zip(*gains, strict=True)) if gains else (np.zeros(0),) * 3
+    extra = sp.csr_matrix((value.astype(np.float32), (row, column)), shape=(users, len(past.items)))
+    return Answers(queries, np.concatenate([model.items.detach().numpy(), beside.T], axis=1), extra)
+
+
+def score(state: State, past: Past) -> Floats:
+    """Return float32 [B, I], logits of the next set at `past.as_of`; O(newest sets x D + B x I x D). See `answers`."""
+    told = answers(state, past)
+    scores: Floats = told.queries @ told.products.T
+    scores[np.repeat(np.arange(len(scores)), np.diff(told.extra.indptr)), told.extra.indices] += told.extra.data
     return scores
 
 
@@ -331,8 +330,8 @@ def predict(state: State, past: Past) -> pl.DataFrame:
     churn, value = np.empty(len(past.known)), np.empty(len(past.known))
     with torch.inference_mode():
         model = _restored(state, past, places(state.items, past.items))
-        for users, batch, read in _asked(state, past, model):
-            told = model.foretell(read[batch.asked], batch)
+        for users, batch in _batches(state, past):
+            told = model.foretell(model(batch), batch)
             churn[users], value[users] = (answer.numpy() for answer in model.forecast.read(told))
     return pl.DataFrame({"user_key": past.histories.user_keys, "churn": churn, "value": value})
 
@@ -346,7 +345,8 @@ def vectors(state: State, past: Past) -> Floats:
     found = np.zeros((len(past.known), 2 * width), dtype=np.float32)
     with torch.inference_mode():
         model = _restored(state, past, places(state.items, past.items))
-        for users, batch, read in _asked(state, past, model):
+        for users, batch in _batches(state, past):
+            read = model.read(batch)
             owner = torch.from_numpy(np.repeat(np.arange(len(users)), batch.length))
             summed = read.new_zeros(len(users), width).index_add(0, owner, read[: batch.sets])
             mean = summed / torch.from_numpy(np.maximum(batch.length, 1))[:, None]
@@ -551,19 +551,21 @@ def _restored(state: State, past: Past, index: Ints) -> Model:
     return model.eval()
 
 
-def _asked(state: State, past: Past, model: Model) -> Iterator[tuple[Ints, Batch, Tensor]]:
-    """Ask users at `as_of`, USERS_A_CALL at once: the users, their batch, the vectors of its tokens.
+def _batches(state: State, past: Past) -> Iterator[tuple[Ints, Batch]]:
+    """Ask users at `as_of`, USERS_A_CALL at once, those of like length together: the users and their batch.
 
     Everybody is asked; without a clock only those who have a set.
     """
     every = past.histories.before(past.day)
-    askable = np.flatnonzero(np.diff(every.set_start) >= (not state.config.clock))
+    length = np.diff(every.set_start)
+    askable = np.argsort(np.minimum(length, state.config.window), kind="stable")
+    askable = askable[length[askable] >= (not state.config.clock)]
     for start in range(0, len(askable), USERS_A_CALL):
         users = askable[start : start + USERS_A_CALL]
         theirs = every.take(users)
         mine, end = np.arange(len(users)), theirs.set_start[1:]
         batch = collate(
-            known(theirs, season=state.season),
+            known(theirs, season=state.season, clock=state.config.clock),
             Questions(
                 user=mine,
                 start=np.maximum(theirs.set_start[:-1], end - state.config.window),
@@ -578,7 +580,7 @@ def _asked(state: State, past: Past, model: Model) -> Iterator[tuple[Ints, Batch
             clock=state.config.clock,
             window=state.config.window,
         )
-        yield users, batch, model.read(batch)
+        yield users, batch
 
 
 def _kinds(known: tuple[str, ...], asked: tuple[str, ...]) -> Ints:
