@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from habitue.collect import synthetic
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime, detect
 from habitue.encode import text
-from habitue.model import behaviour, blocks, train
+from habitue.model import behaviour, blocks, slist, train
 from habitue.model.batches import Questions, collate, known, sets_before
 from habitue.model.behaviour import Config
 from habitue.model.lessons import hold_back, lessons
@@ -348,6 +349,53 @@ def test_training_that_stops_getting_better_ends_and_keeps_the_best(tmp_path):
 
 def earlier_trend(held):
     return rates(held.past, behaviour.TREND_DAYS).at(np.array([held.asked.day]))[1]
+
+
+def test_a_closed_form_teaches():
+    """A teacher that always foretells product 7: the larger its share, the higher everybody's score of that."""
+    table = np.zeros((40, 40), dtype=np.float32)
+    table[:, 7] = 1
+    ahead = []
+    for taught in (0.0, 0.3, 0.9):
+        config = dataclasses.replace(TINY, steps=40, taught=taught)
+        always = slist.State(past_at().items, table, history_half_life_days=1e3)
+        scores = behaviour.score(behaviour.fit(past_at(), config, runtime=RUNTIME, closed_form=always), past_at())
+        ahead.append((scores > scores[:, [7]]).sum(axis=1).mean())
+    assert ahead[0] > ahead[1] + 5 and ahead[1] > ahead[2] + 5
+
+
+def test_the_closed_form_that_teaches_is_fitted_on_what_the_flagship_sees(monkeypatch):
+    """One that is given spares the fit; not when customers are held back, whom it may have seen."""
+    past, config = past_at(), dataclasses.replace(TINY, steps=3, taught=0.5)
+    own = slist.fit(past, slist.Config(), runtime=RUNTIME)
+    other = dataclasses.replace(own, table=own.table[::-1].copy())
+
+    def fit(closed_form=None, **changes):
+        return behaviour.fit(past, dataclasses.replace(config, **changes), runtime=RUNTIME, closed_form=closed_form)
+
+    assert same(fit(), fit(own)) and not same(fit(), fit(other)) and not same(fit(), fit(taught=0.0))
+    steps = dataclasses.replace(slist.SEQUENCE, words=0.0)  # the flagship reads no words, nor does its teacher
+    assert same(fit(content=0, clock=False), fit(slist.fit(past, steps, runtime=RUNTIME), content=0, clock=False))
+    patient = train.Recipe(patience=1)
+    assert same(fit(recipe=patient), fit(other, recipe=patient))
+    monkeypatch.setattr(behaviour, "TEACHABLE", 39)
+    assert same(fit(), fit(taught=0.0)) and same(fit(own), fit(own, taught=0.5)) and not same(fit(own), fit())
+
+
+def test_another_teacher_is_another_run(tmp_path):
+    config = dataclasses.replace(TINY, steps=2, taught=0.5)
+    own = slist.fit(past_at(), slist.Config(), runtime=RUNTIME)
+    behaviour.fit(past_at(), config, runtime=RUNTIME, folder=tmp_path, closed_form=own)
+    other = dataclasses.replace(own, table=own.table * 2)
+    with pytest.raises(ModelError, match="a run with other data"):
+        behaviour.fit(past_at(), config, runtime=RUNTIME, folder=tmp_path, closed_form=other)
+
+
+def test_a_budget_pays_for_the_teacher_too(monkeypatch):
+    clock = iter([0.0, 100.0])
+    monkeypatch.setattr(behaviour, "time", types.SimpleNamespace(process_time=lambda: next(clock)))
+    config, runtime = dataclasses.replace(TINY, steps=50), dataclasses.replace(RUNTIME, budget_s=100.0)
+    assert behaviour.fit(past_at(), config, runtime=runtime).steps == 1
 
 
 def test_a_model_of_another_shape_or_of_later_days_is_no_start():

@@ -294,3 +294,21 @@ def test_predictions_are_the_weighted_logits_and_logs(shop, monkeypatch):
 
 def histories_of_two(shop):
     return dataclasses.replace(shop.histories.take([1, 2]), user_keys=np.array([1, 2]))
+
+
+def test_the_closed_form_that_was_fitted_as_a_view_teaches_behaviour(shop, monkeypatch):
+    """On each past once, and the flagship is the one that the same closed form would have taught alone."""
+    fits, fit = [], blend.slist.fit
+
+    def counted(past, config, *, runtime):
+        fits.append(past)
+        return fit(past, config, runtime=runtime)
+
+    monkeypatch.setattr(blend.slist, "fit", counted)
+    taught = dataclasses.replace(TINY, taught=0.5)
+    settings = blend.Config(views=("slist", "behaviour"), behaviour=taught, slist=blend.slist.Config(ridge=1.0))
+    state = blend.fit(shop, settings, runtime=RUNTIME)
+    assert len(fits) == 2
+    alone = behaviour.fit(shop, taught, runtime=RUNTIME, closed_form=state.views["slist"])
+    for name, weight in alone.weights.items():
+        assert weight.equal(state.views["behaviour"].weights[name])

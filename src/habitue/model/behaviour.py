@@ -23,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,7 @@ from torch import Tensor, nn
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
-from habitue.model import blocks, negatives, seeds, train
+from habitue.model import blocks, negatives, seeds, slist, teacher, train
 from habitue.model.batches import NUMBERS, Batch, Doubles, Questions, collate, known, told
 from habitue.model.heads import Forecast
 from habitue.model.lessons import Lessons, Stretches, drawn, hold_back, lessons
@@ -52,6 +53,7 @@ LABELS_A_STEP = 1.0  # questions about churn and money, per question about the n
 FORECAST_WEIGHT = 0.2  # of churn and money in the loss
 BOUND = 3.0  # numbers are cut this many spreads from their mean: later moments lie outside what was trained on
 FULL = 50_000  # products; with more the softmax of a step goes over a sample of them
+TEACHABLE = 20_000  # products; with more no closed form is fitted only to teach, its table would take 3 GB and more
 NEGATIVES = 8_192  # products of a sample, beside the targets
 USERS_A_CALL = 256  # users scored at once
 SHAPE = (
@@ -83,6 +85,7 @@ class Config:
     steps: int = 100_000  # at most
     questions: int = 384  # a step
     learning_rate: float = tuned(2e-3, 3e-4, 6e-3, log=True)
+    taught: float = 0.0  # share of a lesson's target that SLIST foretells, see teacher.py; 0 = no teacher
     recipe: train.Recipe = field(default_factory=train.Recipe)
 
 
@@ -191,6 +194,7 @@ def fit(
     folder: Path | None = None,
     progress: train.Progress | None = None,
     start: State | None = None,
+    closed_form: slist.State | None = None,
 ) -> State:
     """Train for `config.passes` passes over the lessons; on one core with bfloat16 about 45 ms a step of 384 questions
     and 3,700 products, 7,000 targets a second over 12,101 products and 18,000 over 3,416 without a clock.
@@ -198,11 +202,13 @@ def fit(
     `folder`: where to keep checkpoints and to go on from one; `progress(done, steps, words)`: called after each step.
     With `config.recipe.patience` the last horizon of some customers is held back and decides when training ends.
     `start`: an earlier model of this shop to go on from; fewer passes do then, products and actions new to it begin as
-    `score` would take them. Same seed, machine, build and threads: the same State, bit for bit.
+    `score` would take them. `closed_form`: the teacher that `config.taught` asks for, where it is fitted on this past
+    already; else it is fitted here. Same seed, machine, build and threads: the same State, bit for bit.
 
     Raises ModelError when nobody bought anything, when there is nobody to hold back though `patience` asks for it, and
     when `start` has another shape or knows what came later.
     """
+    started = time.process_time()
     whole, held = past, hold_back(past) if config.recipe.patience else None
     past = held.past if held else past
     asked = lessons(past, clock=config.clock)
@@ -210,6 +216,11 @@ def fit(
     sold = np.bincount(every.row_item, minlength=len(past.items)).astype(np.float32)
     content = seeds.content(past.words, config.content, len(past.items))
     trend = rates(past, TREND_DAYS) if config.clock else None
+    expected = None
+    known_by = None if held else closed_form  # a teacher must not have seen what is held back
+    if config.taught and (known_by or len(past.items) <= TEACHABLE):
+        known_by = known_by or _teacher(past, config, runtime)
+        expected = teacher.told(every, asked.target, known_by, window=config.window)
     a_pass, stretches = drawn(
         asked, window=config.window, questions=config.questions, clock=config.clock, seed=runtime.seed
     )
@@ -236,6 +247,7 @@ def fit(
             planned=planned,
         )
 
+    begun = time.process_time()  # a budget pays for the teacher too
     with train.seeded(runtime.seed), train.threads(runtime.threads):
         model = Model(
             config,
@@ -251,14 +263,14 @@ def fit(
         sales = torch.from_numpy(sold).to(runtime.device)
         trained = train.run(
             model,
-            _Loss(model, asked, config, trend, sales, stretches, runtime),
+            _Loss(model, asked, config, trend, sales, stretches, runtime, expected),
             train.Schedule(planned, config.learning_rate, config.recipe),
             seed=runtime.seed,
             validate=(lambda: held.ndcg(score(state(model, held.asked.day, 0), held.asked))) if held else None,
             folder=folder,
-            fingerprint=_fingerprint(whole, config, runtime, start) if folder else "",
+            fingerprint=_fingerprint(whole, config, runtime, start, closed_form) if folder else "",
             progress=progress,
-            budget_s=runtime.budget_s,
+            budget_s=None if runtime.budget_s is None else runtime.budget_s - (begun - started),
             rank=runtime.rank,
             world=runtime.world,
         )
@@ -354,6 +366,14 @@ def vectors(state: State, past: Past) -> Floats:
     return found
 
 
+def _teacher(past: Past, config: Config, runtime: Runtime) -> slist.State:
+    """Fit the closed form that teaches; it reads the words where the flagship does."""
+    settings = slist.Config() if config.clock else slist.SEQUENCE
+    if not config.content:
+        settings = dataclasses.replace(settings, words=0.0)
+    return slist.fit(past, settings, runtime=runtime)
+
+
 def _dropout(lessons: Lessons, items: int, config: Config) -> float:
     """Return the share to drop: less of it the more rows there are to foretell per number in the table.
 
@@ -377,6 +397,7 @@ class _Loss:
     sold: Tensor  # [I] rows of the past
     stretches: Callable[[int], Stretches]
     runtime: Runtime
+    expected: teacher.Told | None = None
 
     def __call__(self, step: int) -> tuple[Tensor, int]:
         lessons, model, device = self.lessons, self.model, self.runtime.device
@@ -447,6 +468,8 @@ class _Loss:
             torch.from_numpy(every.row_item[rows].astype(np.int64)).to(device),
             torch.from_numpy(np.repeat(1 / count, count).astype(np.float32)).to(device),
         )
+        if self.expected is not None:
+            target = teacher.mixed(target, self.expected, asked, taught=self.config.taught, items=len(model.items))
         trend = None
         if self.trend is not None:
             row = torch.from_numpy(self.trend.at(at)[0]).to(device)
@@ -588,7 +611,9 @@ def _kinds(known: tuple[str, ...], asked: tuple[str, ...]) -> Ints:
     return np.array([*(known.index(k) if k in known else len(known) for k in asked), len(known) + 1])
 
 
-def _fingerprint(past: Past, config: Config, runtime: Runtime, start: State | None) -> str:
+def _fingerprint(
+    past: Past, config: Config, runtime: Runtime, start: State | None, closed_form: slist.State | None
+) -> str:
     """Return a sha256 over everything that decides the weights."""
     digest = hashlib.sha256(repr((config, runtime, torch.__version__, past.as_of, past.items)).encode())
     for part in dataclasses.fields(past.histories):
@@ -596,6 +621,8 @@ def _fingerprint(past: Past, config: Config, runtime: Runtime, start: State | No
     for array in (past.words.indptr, past.words.indices, past.words.data) if past.words is not None else ():
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(past.train_labels.write_csv().encode())
+    if config.taught and closed_form:
+        digest.update(repr(closed_form.history_half_life_days).encode() + closed_form.table.tobytes())
     for name, weight in start.weights.items() if start else ():
         digest.update(name.encode() + np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()

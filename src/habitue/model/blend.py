@@ -281,12 +281,15 @@ def _views(
 ) -> dict[str, Any]:
     """Fit every view; `behaviour` alone takes long enough to keep checkpoints and to count its steps.
 
+    It may have a closed form as teacher: the one that was fitted before it is taken, not fitted again.
     `deadline`: the process's CPU time at which its training ends.
     """
-    states = {}
+    states: dict[str, Any] = {}
     for name, module in modules.items():
         settings = getattr(config, name) if hasattr(config, name) else module.Config()
-        more = {"folder": folder, "progress": progress} if name == "behaviour" else {}
+        more: dict[str, Any] = {}
+        if name == "behaviour":
+            more = {"folder": folder, "progress": progress, "closed_form": states.get("slist")}
         started = time.process_time()
         if deadline is not None:
             runtime = dataclasses.replace(runtime, budget_s=max(deadline - started, 0.0))
