@@ -51,6 +51,8 @@ def _document(document: Mapping[str, Any], file: Path) -> list[str]:
     lines = [f"### {document['dataset']}, {document['protocol']}", ""]
     if "sentence" in document:
         lines += [document["sentence"], ""]
+    if document["protocol"] == "fusion":  # several rows a model: what each reads is part of its name
+        rows = [{**row, "model": _reads(row)} for row in rows]
     for slice_ in dict.fromkeys(row["slice"] for row in rows):
         some = [row for row in rows if row["slice"] == slice_]
         if len({row["slice"] for row in rows}) > 1:
@@ -58,6 +60,12 @@ def _document(document: Mapping[str, Any], file: Path) -> list[str]:
         lines += _table(some)
     lines += [f"[{file.name}](../{file.as_posix()}), {document['machine']}, {_revision(document['commit'])}", ""]
     return lines
+
+
+def _reads(row: Mapping[str, Any]) -> str:
+    """Return `slist: text + picture (decision)`."""
+    content = " + ".join(row["modalities"][1:]) or "events"
+    return f"{row['model']}: {content}" + (f" ({row['fusion']})" if row["fusion"] else "")
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

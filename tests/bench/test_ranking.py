@@ -189,7 +189,7 @@ def slow_model(cost_s: float, clock: list[float], *, noise: bool = False) -> typ
 def with_model(monkeypatch):
     def put(model, clock):
         monkeypatch.setattr(ranking.time, "process_time", lambda: clock[0])
-        monkeypatch.setattr(ranking, "_module", lambda name: model)
+        monkeypatch.setattr(ranking, "module_named", lambda name: model)
 
     return put
 

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from habitue import evaluate
+from habitue.bench.modalities import TEXT
 from habitue.bench.protocols import Question, Task, fingerprint
 from habitue.bench.sequences import Sequences
 from habitue.core import plugins, progress
@@ -101,7 +102,7 @@ def run(data: Sequences, task: Task, options: Options, *, dataset: str, runtime:
     nobody is asked, UsageError for a model that is not known or does not rank.
     """
     _somebody(task.test, "Nothing could be measured")
-    modules = {name: _module(name) for name in options.models}
+    modules = {name: module_named(name) for name in options.models}
     cells, failed = [], {}
     for name, module in progress.track(modules.items(), "Models", total=len(modules)):
         try:
@@ -140,7 +141,8 @@ def presets(module: ModuleType, task: Task) -> list[Any]:
     return named if task.clock else named[::-1]
 
 
-def _module(name: str) -> ModuleType:
+def module_named(name: str) -> ModuleType:
+    """Return the file of a model. Raises UsageError when it does not rank."""
     module = plugins.load("model", name, contract=("Config", "ANSWERS", "fit"))
     if "rank" not in module.ANSWERS:
         raise UsageError(
@@ -182,7 +184,7 @@ def _cell(name: str, module: ModuleType, data: Sequences, task: Task, options: O
         model=name,
         config=chosen.config,
         trials=chosen.trials,
-        measured=tuple(_mean_of_seeds(runs)),
+        measured=tuple(mean_of_seeds(runs)),
         lists=lists,
         cpu_s=round(cost / seeds, 2),
         tuning_cpu_s=round(spent, 2),
@@ -285,7 +287,7 @@ def _validated(name: str, module: ModuleType, state: Any, question: Question) ->
     relevant, masked = question.slices["all"]
     gains = [
         values(scores, relevant[users], None if masked is None else masked[users], cutoffs=(10,))[MAIN]
-        for users, scores, _ in _scored(name, module, state, question.ask, np.flatnonzero(np.diff(relevant.indptr)))
+        for users, scores, _ in scored(name, module, state, question.ask, np.flatnonzero(np.diff(relevant.indptr)))
     ]
     return float(np.concatenate(gains).mean())
 
@@ -305,7 +307,7 @@ def _asked(name: str, module: ModuleType, state: Any, task: Task, data: Sequence
     keys: dict[str, list[Ints]] = {}
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     lists = []
-    for users, scores, cpu_s in _scored(name, module, state, past, task.test.asked):
+    for users, scores, cpu_s in scored(name, module, state, past, task.test.asked):
         spent += cpu_s
         for slice_, (relevant, masked) in task.test.slices.items():
             rows = np.flatnonzero(np.diff(relevant[users].indptr))
@@ -324,8 +326,11 @@ def _asked(name: str, module: ModuleType, state: Any, task: Task, data: Sequence
     return _Told(measured, pl.concat(lists).with_columns(model=pl.lit(name)), spent)
 
 
-def _scored(name: str, module: ModuleType, state: Any, past: Past, users: Ints) -> Iterator[tuple[Ints, Floats, float]]:
-    """Yield (users, their scores [b, I], CPU-seconds of these), USERS_A_CALL at a time."""
+def scored(name: str, module: ModuleType, state: Any, past: Past, users: Ints) -> Iterator[tuple[Ints, Floats, float]]:
+    """Yield (users, their scores [b, I], CPU-seconds of these), USERS_A_CALL at a time.
+
+    Raises ModelError, naming the model, for scores of the wrong shape, NaN or infinite.
+    """
     for start in range(0, len(users), USERS_A_CALL):
         some = users[start : start + USERS_A_CALL]
         part = past.take(some)
@@ -374,7 +379,7 @@ def _somebody(question: Question, consequence: str) -> None:
         )
 
 
-def _mean_of_seeds(runs: Sequence[list[Measured]]) -> list[Measured]:
+def mean_of_seeds(runs: Sequence[list[Measured]]) -> list[Measured]:
     """Return each user's mean over the training runs."""
     if len(runs) <= 1:
         return runs[0] if runs else []
@@ -397,7 +402,7 @@ def _table(cell: Cell, dataset: str, data: Sequences) -> Metrics:
     return evaluate.table(
         cell.measured,
         dataset=dataset,
-        modalities=["events"] if data.words is None else reads(cell.config),
+        modalities=["events", *(data.content if TEXT in reads(cell.config) else ())],
         fusion="decision" if cell.model == "blend" else None,
         seeds=cell.seeds,
         cpu_s=cell.cpu_s,

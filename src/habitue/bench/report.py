@@ -37,7 +37,7 @@ def document(
             "events": len(data.histories.row_item),
             "ties": data.ties,
             "repeats": data.repeats,
-            "words": data.words is not None,
+            "content": list(data.content),
             "left_out": dict(data.dropped),
         },
         "notes": list(notes),

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
+from habitue.bench import modalities
 from habitue.core.errors import SchemaError, UsageError, did_you_mean
 from habitue.core.schemas import FEATURES, LABELS
-from habitue.encode import text
 from habitue.model.past import Histories, Past
 
 NAMES = {
@@ -45,8 +45,13 @@ class Sequences:
     clock: bool  # False = an order only; "days" are steps
     ties: float  # share of rows that share user and moment with another row
     repeats: float  # share of rows whose user had the item before
-    words: sp.csr_matrix | None = None  # [I, V] unit rows
+    content: Mapping[str, sp.csr_matrix] = field(default_factory=dict)  # modality -> [I, V], unit rows
     dropped: Mapping[str, int] = field(default_factory=dict)  # why -> rows that were left out
+
+    @property
+    def words(self) -> sp.csr_matrix | None:
+        """[I, V] every modality side by side, unit rows; None without any."""
+        return modalities.joined(self.content)
 
     def past(self, *, horizon_days: int) -> Past:
         """Return everything as a Past as of the end; nobody is a guest, and there is nothing about churn."""
@@ -64,12 +69,17 @@ class Sequences:
 
 
 def read(
-    events: pl.DataFrame, items: pl.DataFrame | None = None, *, columns: Mapping[str, str] | None = None
+    events: pl.DataFrame,
+    items: pl.DataFrame | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    wanted: Sequence[str] = (modalities.TEXT,),
 ) -> Sequences:
     """Build Sequences from a table; O(rows log rows).
 
     `columns` says which column is the user, item, items, time or order where the name does not (NAMES); `items` has
-    an item column, and its texts and lists of words become the products' words. A row without user, item or time is
+    an item column, and its texts, lists of words, pictures and vectors become the items' content, those modalities of
+    it that are `wanted` (bench/modalities.py). A row without user, item or time is
     left out and counted. Raises UsageError when a column is not there, SchemaError when too little is left.
     """
     named = _columns(events, columns or {}, what="--events")
@@ -91,7 +101,7 @@ def read(
             remedy="Give a file with at least two users and two items, and see which columns are read: --user, --item",
         )
     made, ties, repeats = _histories(kept, users, every, clock)
-    words = None if catalogue is None else _words(catalogue, every)
+    content = {} if catalogue is None else modalities.matrices(catalogue, every, wanted)
     return Sequences(
         histories=made,
         users=users,
@@ -100,7 +110,7 @@ def read(
         clock=clock,
         ties=ties,
         repeats=repeats,
-        words=words,
+        content=content,
         dropped=dropped,
     )
 
@@ -238,7 +248,7 @@ def _after(every: Histories) -> dt.datetime:
 
 
 def _catalogue(items: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
-    """Return item, then the columns that hold words."""
+    """Return item, then every other column; each item once."""
     wanted = {"item": columns["item"]} if columns.get("item") in items.columns else {}
     by_name = {column.lower(): column for column in items.columns}
     name = wanted.get("item") or next((by_name[n] for n in NAMES["item"] if n in by_name), None)
@@ -249,38 +259,6 @@ def _catalogue(items: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
             consequence="Words cannot be joined to the events",
             remedy="Name the item's column as in the file of events",
         )
-    told = [c for c, kind in items.schema.items() if c != name and kind in (pl.String, pl.List(pl.String))]
-    told = [c for c in told if not _a_code(items[c])]
-    told += [c for c, kind in items.schema.items() if kind in (pl.List(pl.Int32), pl.List(pl.Int64))]
+    told = [column for column in items.columns if column not in (name, "item")]
     named = items.select(pl.col(name).cast(pl.String).alias("item"), *told).drop_nulls("item")
     return named.unique("item", keep="first", maintain_order=True)
-
-
-def _a_code(values: pl.Series) -> bool:
-    """Tell a column of further ids from one of words: one word each, and hardly one comes twice."""
-    if values.dtype != pl.String:
-        return False
-    there = values.drop_nulls()
-    return len(there) > 0 and there.n_unique() > 0.9 * len(there) and not there.str.contains(r"\s").any()
-
-
-def _words(catalogue: pl.DataFrame, items: tuple[str, ...]) -> sp.csr_matrix | None:
-    """Return [I, V]: TF-IDF of the texts beside TF-IDF of the listed words, each of length 1, together of length 1."""
-    ordered = pl.DataFrame({"item": list(items)}).join(catalogue, on="item", how="left", maintain_order="left")
-    texts = [c for c in ordered.columns[1:] if ordered.schema[c] == pl.String]
-    lists = [c for c in ordered.columns[1:] if c not in texts]
-    views = []
-    if texts:
-        title = pl.concat_str(texts, separator=" ", ignore_nulls=True)
-        views.append(text.encode(ordered.select(item_id="item", title=title)).matrix)
-    for column in lists:
-        # A listed word is whole: letters alone, so that nothing cuts it.
-        one = pl.col(column).list.eval(pl.concat_str(pl.lit("w"), pl.element().cast(pl.String))).list.join(" ")
-        listed = text.Config(piece_weight=0.0)
-        views.append(text.encode(ordered.select(item_id="item", title=one), listed).matrix)
-    if not views:
-        return None
-    both = sp.csr_matrix(sp.hstack(views))
-    length = np.sqrt(np.asarray(both.multiply(both).sum(axis=1))).ravel()
-    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
-    return sp.csr_matrix(sp.diags_array(scale) @ both).astype(np.float32)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from habitue.cli.bench_fusion import fusion
 from habitue.cli.bench_profile import profile
 from habitue.cli.bench_speed import speed
 from habitue.cli.bench_tasks import tasks
@@ -25,12 +26,16 @@ app = typer.Typer(
 app.command("tasks")(tasks)
 app.command("speed")(speed)
 app.command("profile")(profile)
+app.command("fusion")(fusion)
 
 
 @app.command("ranking")
 def ranking(
     events: Annotated[Path, typer.Option("--events", help="A row an event, or a row a user with a list of items.")],
     items: Annotated[Path | None, typer.Option("--items", help="Words of the items; texts and lists are read.")] = None,
+    modalities: Annotated[
+        str, typer.Option("--modalities", help="Of the items, by commas: text, picture, a column of vectors.")
+    ] = "text",
     protocol: Annotated[
         str, typer.Option("--protocol", help="leave-one-out, time, basket, or next (lists only, no test).")
     ] = "leave-one-out",
@@ -113,7 +118,12 @@ def ranking(
     with stage("Reading"):
         frame = files.read(events, what="--events")
         told = files.read(items, what="--items") if items else None
-        data = sequences.read(frame, told, columns={role: name for role, name in named.items() if name})
+        data = sequences.read(
+            frame,
+            told,
+            columns={role: name for role, name in named.items() if name},
+            wanted=[word.strip() for word in modalities.split(",") if word.strip()],
+        )
         asked = protocols.Settings(
             cut=moment(cut) if cut else None, horizon_days=horizon_days, refit=refit, repeats=repeats
         )

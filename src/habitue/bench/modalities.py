@@ -1,0 +1,138 @@
+"""What a table of items says of them, one matrix a modality: words from texts and lists, vectors from pictures.
+
+text      TF-IDF of the texts beside TF-IDF of each column of listed words
+picture   a column of encoded pictures (binary): EfficientNet-Lite before its last layer, less the mean picture
+any       a column of lists of numbers is a modality of its own name: vectors that somebody made elsewhere
+
+Rows have length 1, a row of zeros = the item has nothing of that modality. `joined` puts some of them side by side:
+fusion by concatenation, for every model that reads the items' words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+
+from habitue.core.errors import UsageError, did_you_mean
+from habitue.encode import modality as sense
+from habitue.encode import text
+
+TEXT, PICTURE = "text", "picture"
+NUMBERS = (pl.List(pl.Float32), pl.List(pl.Float64))
+
+
+def names(catalogue: pl.DataFrame) -> list[str]:
+    """Return the modalities a table of items can give, in the order they are joined."""
+    kinds = {column: kind for column, kind in catalogue.schema.items() if column != "item"}
+    own = [column for column, kind in kinds.items() if _is_vector(kind)]
+    found = [TEXT] * bool(_told(catalogue)) + [PICTURE] * (pl.Binary in kinds.values())
+    return [*found, *own]
+
+
+def matrices(
+    catalogue: pl.DataFrame, items: tuple[str, ...], wanted: Sequence[str] = (TEXT,)
+) -> dict[str, sp.csr_matrix]:
+    """Return modality -> [I, V], rows as `items`; `catalogue` has a column `item`, each once.
+
+    A modality the table does not hold is left out when it is only the usual text. Raises UsageError for one that was
+    named and is not there, MissingExtraError and ModelError where pictures cannot be encoded here.
+    """
+    there = names(catalogue)
+    unknown = [name for name in wanted if name not in there and name != TEXT]
+    if unknown:
+        raise UsageError(
+            "--modalities",
+            found=f"the table of items holds no '{unknown[0]}'",
+            consequence="There is nothing to encode",
+            remedy=did_you_mean(unknown[0], there) if there else "Give texts, pictures or vectors with --items",
+        )
+    ordered = pl.DataFrame({"item": list(items)}).join(catalogue, on="item", how="left", maintain_order="left")
+    return {name: _matrix(name, ordered, catalogue) for name in wanted if name in there}
+
+
+def joined(content: Mapping[str, sp.csr_matrix]) -> sp.csr_matrix | None:
+    """Put modalities side by side, rows of length 1 again; None without any. O(numbers)."""
+    several = list(content.values())
+    if len(several) < 2:
+        return several[0] if several else None
+    return _unit(sp.csr_matrix(sp.hstack(several)))
+
+
+def _matrix(name: str, ordered: pl.DataFrame, catalogue: pl.DataFrame) -> sp.csr_matrix:
+    if name == TEXT:
+        return _text(ordered, _told(catalogue))
+    if name == PICTURE:
+        column = next(c for c, kind in ordered.schema.items() if kind == pl.Binary)
+        with_one = ordered.drop_nulls(column)
+        rows = sense.run(PICTURE, with_one.select(id="item", bytes=column))
+        return _centred(ordered, dict(zip(rows.ids, rows.dense, strict=True)), rows.dense.shape[1])
+    told = ordered.drop_nulls(name)
+    vectors = {i: np.asarray(v, dtype=np.float32) for i, v in told.select("item", name).iter_rows()}
+    widths = {len(v) for v in vectors.values()}
+    if len(widths) > 1 or not all(np.isfinite(v).all() for v in vectors.values()):
+        raise UsageError(
+            f"--items, column '{name}'",
+            found=f"its vectors have {' or '.join(map(str, sorted(widths)))} numbers"
+            if len(widths) > 1
+            else "a vector holds NaN, null or an infinite number",
+            consequence="They cannot be compared",
+            remedy="Give every item a vector of as many finite numbers, or none",
+        )
+    return _centred(ordered, vectors, next(iter(widths), 1))
+
+
+def _centred(ordered: pl.DataFrame, vectors: Mapping[str, np.ndarray], width: int) -> sp.csr_matrix:
+    """Return [I, width], unit rows of what is left of each vector without the mean of all.
+
+    Pictures of one shop are all alike in most of their numbers; what tells them apart is the rest.
+    """
+    matrix = np.zeros((ordered.height, width), dtype=np.float32)
+    there = np.array([i in vectors and bool(vectors[i].any()) for i in ordered["item"]])
+    if there.any():
+        rows = np.stack([vectors[i] for i in ordered["item"].filter(pl.Series(there))])
+        matrix[there] = rows - rows.mean(axis=0)
+    return _unit(sp.csr_matrix(matrix))
+
+
+def _told(catalogue: pl.DataFrame) -> list[str]:
+    """Return the columns that hold words; further ids do not."""
+    kinds = {column: kind for column, kind in catalogue.schema.items() if column != "item"}
+    told = [c for c, kind in kinds.items() if kind in (pl.String, pl.List(pl.String)) and not _a_code(catalogue[c])]
+    return told + [c for c, kind in kinds.items() if kind in (pl.List(pl.Int32), pl.List(pl.Int64))]
+
+
+def _a_code(values: pl.Series) -> bool:
+    """Tell a column of further ids from one of words: one word each, and hardly one comes twice."""
+    if values.dtype != pl.String:
+        return False
+    there = values.drop_nulls()
+    return len(there) > 0 and there.n_unique() > 0.9 * len(there) and not there.str.contains(r"\s").any()
+
+
+def _is_vector(kind: pl.DataType) -> bool:
+    return kind in NUMBERS or (isinstance(kind, pl.Array) and kind.inner.is_float())
+
+
+def _text(ordered: pl.DataFrame, told: list[str]) -> sp.csr_matrix:
+    """Return [I, V]: TF-IDF of the texts beside TF-IDF of the listed words, each of length 1, together of length 1."""
+    texts = [c for c in told if ordered.schema[c] == pl.String]
+    views = []
+    if texts:
+        title = pl.concat_str(texts, separator=" ", ignore_nulls=True)
+        views.append(text.encode(ordered.select(item_id="item", title=title)).matrix)
+    for column in [c for c in told if c not in texts]:
+        # A listed word is whole: letters alone, so that nothing cuts it.
+        one = pl.col(column).list.eval(pl.concat_str(pl.lit("w"), pl.element().cast(pl.String))).list.join(" ")
+        listed = text.Config(piece_weight=0.0)
+        views.append(text.encode(ordered.select(item_id="item", title=one), listed).matrix)
+    return _unit(sp.csr_matrix(sp.hstack(views)))
+
+
+def _unit(rows: sp.csr_matrix) -> sp.csr_matrix:
+    """Bring every row to length 1; a row of zeros stays one."""
+    length = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1))).ravel()
+    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
+    return sp.csr_matrix(sp.diags_array(scale) @ rows).astype(np.float32)
