@@ -1,4 +1,4 @@
-"""Q3: what plots and posters buy on MovieLens-100k by time, by `habitue bench fusion`, on all films, new ones, and with half lost.
+"""Q3: what plots and posters buy on MovieLens-100k by time: on all films, on new ones, and with half of it lost.
 
     python benchmarks/quality/fusion.py
 
