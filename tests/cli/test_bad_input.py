@@ -37,7 +37,6 @@ def bad_files(folder: Path) -> dict[str, str]:
     """file -> what must be said of it."""
     (folder / "empty.csv").write_text("")
     (folder / "header.csv").write_text("date,order,product,name,quantity,price,customer\n")
-    (folder / "semicolon.csv").write_text("date;order;product;name;quantity;price;customer\n2024-01-01;1;P;n;1;1;c\n")
     (folder / "column.csv").write_text("date,order,produkt,name,quantity,price,customer\n2024-01-01,1,P,n,1,1,c\n")
     whole = folder / "whole.parquet"
     pl.read_csv(folder / "orders.csv").write_parquet(whole)
@@ -47,10 +46,9 @@ def bad_files(folder: Path) -> dict[str, str]:
     return {
         "empty.csv": "empty",
         "header.csv": "no row",
-        "semicolon.csv": "delimiter|';'",
         "column.csv": "Did you mean 'produkt'",
         "cut.parquet": "Parquet",
-        "folder.csv": "folder|directory",
+        "folder.csv": "this is a folder",
         "junk.csv": "UTF-8|binary|text",
         "absent.csv": "absent.csv",
     }
@@ -58,7 +56,7 @@ def bad_files(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["empty.csv", "header.csv", "semicolon.csv", "column.csv", "cut.parquet", "folder.csv", "junk.csv", "absent.csv"],
+    ["empty.csv", "header.csv", "column.csv", "cut.parquet", "folder.csv", "junk.csv", "absent.csv"],
 )
 def test_a_bad_file_is_refused_in_one_sentence(name, shop, run):
     folder = shop.parent

@@ -47,7 +47,8 @@ def test_a_value_that_is_no_number_time_or_id_keeps_only_its_shape(column, value
 
 def test_every_code_has_a_sentence():
     for number in NUMBERS:
-        assert refusals.sentence(f"bad_{number}", MAPPING).startswith(f"The {number} is not a finite number")
+        whole = "a whole number" if number in ("position", "line") else "a finite number"
+        assert refusals.sentence(f"bad_{number}", MAPPING).startswith(f"The {number} is not {whole}")
     assert refusals.sentence("missing_time", MAPPING) == "The row has no time."
     assert refusals.sentence("bad_time", MAPPING) == (
         "The time is not in ISO 8601 (2011-09-09 12:30:00), "

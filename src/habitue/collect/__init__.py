@@ -2,5 +2,6 @@
 
 from habitue.collect.importer import Imported, import_file, import_frame
 from habitue.collect.mapping import Mapping, read_mapping
+from habitue.collect.sources import Limits
 
-__all__ = ["Imported", "Mapping", "import_file", "import_frame", "read_mapping"]
+__all__ = ["Imported", "Limits", "Mapping", "import_file", "import_frame", "read_mapping"]

@@ -1,32 +1,29 @@
-"""A file and its mapping -> EVENTS (or ITEMS), USERS, REFUSED, IDENTITIES: all of it, or nothing.
+"""A file and its mapping -> EVENTS (or another table), USERS, REFUSED, IDENTITIES: all of it, or nothing.
 
-Read the mapped columns, read their values as the contract's types, refuse what cannot be read row by row, give every
-row its id, leave out the ids the lake has, give the people of the rest their keys, store. The lake's transaction
-surrounds the one of the identities: after a crash between the two there may be keys without rows, which a repeat uses,
-and never rows without a person.
+Read the mapped columns block by block, read their values as the contract's types, refuse what cannot be read row by
+row, put the rest aside (`staging`); then store what is not there yet (`store`). Memory holds some hundred thousand rows
+whatever the length of the file.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
-import math
-import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from habitue.collect import refusals, sources, values
-from habitue.collect.ids import event_ids
-from habitue.collect.mapping import MOMENT, NUMBERS, Mapping, read_mapping
+from habitue import __version__
+from habitue.collect import refusals, sources, store, typed
+from habitue.collect.mapping import Mapping, read_mapping
+from habitue.collect.sources import Block, Limits
+from habitue.collect.sources.sql import is_dsn, shown
+from habitue.collect.staging import Staging, staging
 from habitue.core.errors import InputError, UsageError
-from habitue.core.lake import Lake
-from habitue.core.progress import stage
-from habitue.core.schemas import EVENTS, ITEMS, REFUND, REFUSED, USERS, Events, Items, Refused, Users
+from habitue.core.progress import stage, steps
 from habitue.core.workspace import Workspace
-from habitue.protect import identities
 
 
 @dataclass(frozen=True)
@@ -56,19 +53,37 @@ def import_file(
     seed: int | None = None,
     since: dt.datetime | None = None,
     before: dt.datetime | None = None,
+    limits: Limits | None = None,
 ) -> Imported:
-    """Bring a CSV or Parquet file in; the same rows again, in any order or file format, add nothing.
+    """Bring a file in; the same rows again, in any order or file format, add nothing.
 
-    `mapping` None: the TOML file beside it, of the same name. `since`, `before` (UTC): only rows with
-    since <= at < before; rows without a readable time are always refused. `seed`: keys of people and ids that repeat,
-    for demonstrations only. Needs about 1 kB of memory a row. Raises InputError, SettingsError, LakeError; nothing is
-    changed then, nor when it is interrupted.
+    `file`: of any format that `sources` reads, a folder of media, or a database's address. `mapping` None: the TOML
+    file beside it, of the same name. `since`, `before` (UTC): only rows with since <= at < before; rows without a
+    readable time are always refused. `seed`: keys of people and ids that repeat, for demonstrations only. An import
+    that was killed goes on where it was when the same file is imported again. Memory: about 300 MB for a file of any
+    length, and 200 bytes a person. Raises InputError, SettingsError, LakeError; nothing is changed then, nor when it is
+    interrupted.
     """
-    path = Path(file)
-    meaning = _mapping(mapping, path)
-    with stage(f"Reading {path.name}"):
-        raw = sources.read(path, meaning.wanted, delimiter=meaning.delimiter)
-    return import_frame(workspace, raw, meaning, seed=seed, since=since, before=before, where=path.name)
+    place = str(file) if isinstance(file, str) and is_dsn(file) else Path(file)
+    meaning = _mapping(mapping, place)
+    limits = limits or Limits()
+    if isinstance(place, Path) and place.is_dir() and meaning.what != "media":
+        raise InputError(
+            str(place),
+            found="this is a folder",
+            consequence=f"Its files could only be media, and the mapping is of {meaning.what}",
+            remedy='Name a file in it, or write in the mapping: what = "media"',
+        )
+    key = _key(place, meaning, since, before)
+    folder = place if isinstance(place, Path) and place.is_dir() else Path(place).parent
+    with sources.opened(place, meaning.form, wanted=meaning.wanted, limits=limits) as source:
+        if source.columns is not None:
+            sources.require(source.columns, meaning.wanted, where=source.name)
+        with staging(workspace.root / "state", key) as staged:
+            if not staged.tally.complete:
+                blocks = source.blocks(meaning.wanted, staged.tally.blocks)
+                _stage(staged, blocks, meaning, since, before, where=source.name, folder=folder)
+            return _stored(workspace, staged, meaning, seed, source.name)
 
 
 def import_frame(
@@ -83,264 +98,119 @@ def import_frame(
 ) -> Imported:
     """Bring a frame in as `import_file` does with a file; `where` names it in messages."""
     sources.require(raw.columns, mapping.wanted, where=where)
-    with stage(f"Reading the values of {where}"):
-        raw = raw.select(mapping.wanted)
-        _readable(raw, where)
-        there = ~raw.select(pl.all_horizontal(pl.all().is_null())).to_series()  # an empty line is no row
-        if not there.any():
-            raise _no_row(where)
-        numbers, raw = pl.int_range(1, raw.height + 1, eager=True).filter(there), raw.filter(there)
-        typed, reason = _typed(raw, mapping)
-        bad = reason.is_not_null()
-        if bad.all():
-            raise _all_refused(reason, mapping, where)
-        refused = refusals.table(raw.filter(bad), numbers.filter(bad), reason.filter(bad), mapping)
-        accepted = _between(typed.filter(~bad), mapping, since, before)
-    write = _write_events if mapping.what == "events" else _write_items
-    with stage(f"Storing the rows of {where}"), workspace.lake.exclusive():
-        return write(workspace, accepted, refused, mapping, seed)
+    numbers = pl.int_range(1, raw.height + 1, eager=True).alias("row")
+    block = Block(raw.select(mapping.wanted), numbers, done=1.0)
+    with staging(workspace.root / "state", None) as staged:
+        _stage(staged, [block], mapping, since, before, where=where, folder=Path())
+        return _stored(workspace, staged, mapping, seed, where)
 
 
-def _mapping(mapping: Mapping | Path | str | None, file: Path) -> Mapping:
+def _mapping(mapping: Mapping | Path | str | None, file: Path | str) -> Mapping:
     if isinstance(mapping, Mapping):
         return mapping
     if mapping is not None:
         return read_mapping(Path(mapping))
-    beside = file.with_suffix(".toml")
-    if not beside.exists():
+    beside = Path(file).with_suffix(".toml") if isinstance(file, Path) else None
+    if beside is None or not beside.exists():
         raise UsageError(
-            file.name,
+            shown(file) if isinstance(file, str) else file.name,
             found="no mapping is given, and no TOML file of the same name lies beside it",
             consequence="What its columns mean is unknown",
-            remedy=f"Write {beside.name} (docs/mapping.md shows one), or name it with --mapping",
+            remedy=f"Write {beside.name} (habitue import --guess {file} makes a first one), or name it with --mapping"
+            if beside is not None
+            else "Name one with --mapping",
         )
     return read_mapping(beside)
 
 
-def _typed(raw: pl.DataFrame, mapping: Mapping) -> tuple[pl.DataFrame, pl.Series]:
-    """Read every mapped column; also returns the first reason to refuse each row, or null."""
-    columns: dict[str, pl.Series] = {}
-    reasons: list[tuple[str, pl.Series]] = []  # code, rows it fits; the first that fits counts
-    for name, column in mapping.columns.items():
-        if name in MOMENT:
-            columns[name] = values.moments(raw[column], zone=mapping.time_zone, time_format=mapping.time_format)
-            reasons.append(("missing_time", values.words(raw[column]).is_null()))
-            reasons.append(("bad_time", columns[name].is_null()))
-        elif name in NUMBERS:
-            columns[name], bad = values.numbers(raw[column])
-            reasons.append((f"bad_{name}", bad))
-        else:
-            columns[name] = values.words(raw[column])
-    if mapping.what == "items":
-        reasons.append(("missing_item", columns["item_id"].is_null()))
-        if "valid_from" not in columns:
-            columns["valid_from"] = pl.repeat(
-                mapping.valid_from, raw.height, dtype=ITEMS.schema["valid_from"], eager=True
-            )
-    else:
-        nothing = pl.repeat(None, raw.height, dtype=pl.String, eager=True)
-        columns["user"] = values.words(raw[mapping.user.column]) if mapping.user else nothing
-        no_order = columns.get("order_id", nothing).is_null()
-        if mapping.user is not None and mapping.user.guest == "refuse":
-            reasons.append(("missing_user", columns["user"].is_null()))
-        reasons.append(("missing_user_and_order", columns["user"].is_null() & no_order))
-        for name, column in mapping.user_attributes.items():
-            columns[f"user.{name}"] = values.words(raw[column])
-        if {"price", "quantity"} <= columns.keys():
-            reasons.append(("bad_value", (columns["price"] * columns["quantity"]).abs() >= values.MONEY_LIMIT))
-    frame = pl.DataFrame([series.alias(name) for name, series in columns.items()])
-    flags = [pl.when(fits.fill_null(False)).then(pl.lit(code)) for code, fits in reasons]
-    return frame, frame.select(pl.coalesce(flags).alias("code"))["code"]
+def _key(
+    place: Path | str, mapping: Mapping, since: dt.datetime | None, before: dt.datetime | None
+) -> list[Any] | None:
+    """Name a file and how it is read; None for what may have changed without showing it."""
+    if isinstance(place, str) or not place.is_file():
+        return None
+    about = place.stat()
+    file = [str(place.resolve()), about.st_size, about.st_mtime_ns]
+    return [*file, repr(mapping), since, before, __version__, pl.__version__]
+
+
+def _stage(
+    staged: Staging,
+    blocks: Iterable[Block],
+    mapping: Mapping,
+    since: dt.datetime | None,
+    before: dt.datetime | None,
+    *,
+    where: str,
+    folder: Path,
+) -> None:
+    """Read the blocks' values and put them aside; a file without a row, or without one that is good, is an error."""
+    with steps(f"Reading {where}") as advance:
+        for block in blocks:
+            _stage_block(staged, block, mapping, since, before, where, folder)
+            advance(round(block.done * 1000), 1000)
+    staged.close()
+    tally = staged.tally
+    if tally.seen == 0:
+        raise InputError(
+            where,
+            found="there is a header and no row",
+            consequence="There is nothing to import",
+            remedy="Export it again",
+        )
+    if tally.seen == tally.refused:
+        most = max(sorted(tally.codes), key=lambda code: tally.codes[code])
+        raise InputError(
+            where,
+            found=f"every one of its {tally.seen:,} rows would be refused; most: {refusals.sentence(most, mapping)}",
+            consequence="Nothing was stored",
+            remedy="Hold the mapping against the file (docs/mapping.md)",
+        )
+
+
+def _stage_block(
+    staged: Staging,
+    block: Block,
+    mapping: Mapping,
+    since: dt.datetime | None,
+    before: dt.datetime | None,
+    where: str,
+    folder: Path,
+) -> None:
+    typed.readable(block.frame, where)
+    there = ~block.frame.select(pl.all_horizontal(pl.all().is_null())).to_series()  # an empty line is no row
+    raw, numbers = block.frame.filter(there), block.numbers.filter(there)
+    refused = [refusals.broken(block.broken, mapping)]
+    rows = pl.DataFrame()
+    if raw.height:
+        frame, reason = typed.read(raw, mapping, folder)
+        bad = reason.is_not_null()
+        refused.append(refusals.table(raw.filter(bad), numbers.filter(bad), reason.filter(bad), mapping))
+        rows = _between(frame.filter(~bad), mapping, since, before)
+    same = store.same(mapping, rows.columns)
+    staged.add(rows, pl.concat(refused), same=same, seen=raw.height + len(block.broken))
 
 
 def _between(
     rows: pl.DataFrame, mapping: Mapping, since: dt.datetime | None, before: dt.datetime | None
 ) -> pl.DataFrame:
-    moment = pl.col("at" if mapping.what == "events" else "valid_from")
+    if mapping.rows.moment is None or mapping.rows.moment not in rows.columns:
+        return rows
+    moment = pl.col(mapping.rows.moment)
     if since is not None:
         rows = rows.filter(moment >= since)
     return rows.filter(moment < before) if before is not None else rows
 
 
-def _write_events(
-    workspace: Workspace, rows: pl.DataFrame, refused: pl.DataFrame, mapping: Mapping, seed: int | None
-) -> Imported:
-    lake, currency = workspace.lake, mapping.currency or workspace.currency
-    with lake.transaction(EVENTS, ITEMS, USERS, REFUSED), identities.book(workspace.identities) as people:
-        secret = identities.event_secret(people, seed=seed)
-        ids = event_ids(rows, source=mapping.source, secret=secret)
-        import_id = _import_id(ids, refused)
-        stored = lake.read(EVENTS, columns=["event_id"])
-        new = rows.with_columns(ids).join(stored, on="event_id", how="anti", maintain_order="left")
-        new = _with_people(new, mapping, people, seed)
-        origin = {"source": pl.lit(mapping.source), "import_id": pl.lit(import_id), "currency": pl.lit(currency)}
-        events = _events(new.with_columns(**origin), mapping)
-        lake.append(ITEMS, _titles(events, lake))
-        lake.append(USERS, _attributes(new.with_columns(**origin), mapping, lake))
-        lake.append(REFUSED, _unseen(refused.with_columns(**origin), lake))
-        lake.append(EVENTS, events)
+def _stored(workspace: Workspace, staged: Staging, mapping: Mapping, seed: int | None, where: str) -> Imported:
+    with stage(f"Storing the rows of {where}"), workspace.lake.exclusive():
+        counts = store.write(workspace, staged, mapping, seed=seed)
+    read, refused = staged.tally.read, staged.tally.refused
     return Imported(
         source=mapping.source,
-        import_id=import_id,
-        read=rows.height + refused.height,
-        new=new.height,
-        known=rows.height - new.height,
-        refused=refused.height,
-        money=round(math.fsum(events["value"].drop_nulls()), 2),
-        currency=currency,
-        orders=events["order_id"].drop_nulls().n_unique(),
-        users=new.filter(~pl.col("guest"))["user_key"].n_unique(),
-        guests=new.filter(pl.col("guest"))["user_key"].n_unique(),
-        **_span(events["at"]),
-    )
-
-
-def _write_items(
-    workspace: Workspace, rows: pl.DataFrame, refused: pl.DataFrame, mapping: Mapping, seed: int | None
-) -> Imported:
-    del seed  # a catalogue holds no person
-    lake, currency = workspace.lake, mapping.currency or workspace.currency
-    import_id = _import_id(pl.Series(rows.select(pl.struct(pl.all()).struct.json_encode()).to_series()), refused)
-    origin = {"source": pl.lit(mapping.source), "import_id": pl.lit(import_id), "currency": pl.lit(currency)}
-    items = ITEMS.shape(rows.with_columns(**origin)).unique(ITEMS.key, keep="first", maintain_order=True)
-    new = items.join(lake.read(ITEMS), on=list(ITEMS.key), how="anti", nulls_equal=True, maintain_order="left")
-    with lake.transaction(ITEMS, REFUSED):
-        lake.append(ITEMS, new)
-        lake.append(REFUSED, _unseen(refused.with_columns(**origin), lake))
-    return Imported(
-        source=mapping.source,
-        import_id=import_id,
-        read=rows.height + refused.height,
-        new=new.height,
-        known=rows.height - new.height,
-        refused=refused.height,
-        money=0.0,
-        currency=currency,
-        orders=0,
-        users=0,
-        guests=0,
-        **_span(new["valid_from"]),
-    )
-
-
-def _with_people(rows: pl.DataFrame, mapping: Mapping, people: sqlite3.Connection, seed: int | None) -> pl.DataFrame:
-    """Add `guest` (bool) and `user_key`; a guest is a person of one order."""
-    rows = rows.with_columns(guest=pl.col("user").is_null(), user_key=pl.lit(None, dtype=pl.Int64))
-    kind = mapping.user.alias_kind if mapping.user else "anonymous_id"
-    order = pl.concat_str(pl.lit(identities.GUEST), "order_id") if "order_id" in rows.columns else pl.lit(None)
-    parts = [rows.clear()]
-    for guest, alias_kind, alias in ((False, kind, pl.col("user")), (True, "anonymous_id", order)):
-        part = rows.filter(pl.col("guest") == guest)
-        keys = identities.keys_for(
-            people,
-            alias_kind,
-            part.with_columns(alias=alias.cast(pl.String))["alias"],
-            linked_at=part["at"],
-            source=mapping.source,
-            seed=seed,
-        )
-        parts.append(part.with_columns(user_key=keys))
-    return pl.concat(parts)
-
-
-def _events(rows: pl.DataFrame, mapping: Mapping) -> Events:
-    """Shape typed rows as EVENTS; a refund counts against the shop whatever sign its file writes."""
-    names = rows.columns
-    if "kind" not in names:
-        rules = [pl.when(pl.col(r.field).str.starts_with(r.prefix)).then(pl.lit(r.kind)) for r in mapping.kind.rules]
-        rows = rows.with_columns(kind=pl.coalesce(*rules, pl.lit(mapping.kind.default)))
-    rows = rows.with_columns(pl.col("kind").fill_null(mapping.kind.default), line=pl.lit(0, dtype=pl.Int32))
-    if "value" not in names and "price" in names:
-        rows = rows.with_columns(value=pl.col("price") * (pl.col("quantity") if "quantity" in names else 1.0))
-    refund = pl.col("kind") == REFUND
-    signed = [
-        pl.when(refund).then(-pl.col(name).abs()).otherwise(pl.col(name)).alias(name)
-        for name in ("quantity", "value")
-        if name in rows.columns
-    ]
-    return EVENTS.shape(rows.with_columns(signed)).sort("at", "event_id")
-
-
-def _titles(events: Events, lake: Lake) -> Items:
-    """Return each product's words as of their first moment, where the lake does not know them as early."""
-    named = events.filter(pl.col("item_id").is_not_null())
-    found = named.group_by("item_id", "title").agg(
-        pl.col("at").min().alias("valid_from"), pl.col("source", "import_id").first()
-    )
-    return _earlier(ITEMS.shape(found), lake.read(ITEMS), ["item_id", "title"])
-
-
-def _attributes(rows: pl.DataFrame, mapping: Mapping, lake: Lake) -> Users:
-    """Return each person's attributes as of their first moment, where the lake does not know them as early."""
-    columns = [f"user.{name}" for name in sorted(mapping.user_attributes)]
-    if not columns:
-        return USERS.empty()
-    told = rows.filter(pl.any_horizontal(pl.col(columns).is_not_null()))
-    found = told.group_by("user_key", *columns).agg(
-        pl.col("at").min().alias("valid_from"), pl.col("source", "import_id").first()
-    )
-    texts = [
-        json.dumps({c.removeprefix("user."): v for c, v in row.items() if v is not None}, ensure_ascii=False)
-        for row in found.select(columns).to_dicts()
-    ]
-    found = found.drop(columns).with_columns(attributes=pl.Series(texts, dtype=pl.String))
-    found = found.sort("user_key", "valid_from", "attributes").unique(["user_key", "valid_from"], keep="first")
-    return _earlier(USERS.shape(found), lake.read(USERS), ["user_key", "attributes"])
-
-
-def _earlier(found: pl.DataFrame, stored: pl.DataFrame, same: list[str]) -> pl.DataFrame:
-    """Keep the rows that the lake does not have yet, or has only from a later moment."""
-    since = stored.group_by(same).agg(pl.col("valid_from").min().alias("since"))
-    joined = found.join(since, on=same, how="left", nulls_equal=True)
-    new = joined.filter(pl.col("since").is_null() | (pl.col("valid_from") < pl.col("since")))
-    return new.drop("since").sort(same)
-
-
-def _unseen(refused: pl.DataFrame, lake: Lake) -> Refused:
-    """Leave out rows the lake has refused before: as many of each (source, code, raw) as it holds already."""
-    same = ["source", "code", "raw"]
-    again = pl.int_range(pl.len()).over(same).alias("again")
-    before = lake.read(REFUSED).with_columns(again)
-    return REFUSED.shape(refused.with_columns(again).join(before, on=[*same, "again"], how="anti"))
-
-
-def _import_id(ids: pl.Series, refused: pl.DataFrame) -> str:
-    """Name an import after its rows, so that the same rows in any order are the same import."""
-    rows = [*ids.sort(), *refused.select(pl.concat_str("code", "raw")).to_series().sort()]
-    return hashlib.blake2b("\n".join(rows).encode(), digest_size=8).hexdigest()
-
-
-def _span(moments: pl.Series) -> dict[str, dt.datetime | None]:
-    first, last = moments.min(), moments.max()
-    assert isinstance(first, dt.datetime | None) and isinstance(last, dt.datetime | None)
-    return {"first": first, "last": last}
-
-
-def _readable(raw: pl.DataFrame, where: str) -> None:
-    for column, dtype in raw.schema.items():
-        if dtype.is_nested() or dtype in (pl.Binary, pl.Object, pl.Time, pl.Duration):
-            raise InputError(
-                where,
-                found=f"column '{column}' holds {dtype}",
-                consequence="It is neither text nor a number nor a time",
-                remedy="Export it as one of them, or map another column",
-            )
-
-
-def _no_row(where: str) -> InputError:
-    return InputError(
-        where,
-        found="there is a header and no row",
-        consequence="There is nothing to import",
-        remedy="Export it again",
-    )
-
-
-def _all_refused(reason: pl.Series, mapping: Mapping, where: str) -> InputError:
-    most = reason.value_counts(sort=True)[reason.name][0]
-    return InputError(
-        where,
-        found=f"every one of its {len(reason):,} rows would be refused; most: {refusals.sentence(most, mapping)}",
-        consequence="Nothing of it could be used",
-        remedy="Check the mapping: columns, time_format, delimiter",
+        read=read + refused,
+        known=read - counts.new,
+        refused=refused,
+        currency=mapping.currency or workspace.currency,
+        **store.as_words(counts),
     )

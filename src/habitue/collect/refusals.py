@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import polars as pl
 
 from habitue.collect.mapping import MOMENT, NUMBERS, Mapping
+from habitue.collect.values import EPOCHS
 
-_IDS = ("order_id", "item_id", "kind")
+_IDS = ("order_id", "item_id", "kind", "event_id", "currency", "owner", "signal", "unit", "line")
 _NUMBER = re.compile(r"[\d\s.,:/+\-TZeE%]*|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _ID = re.compile(r"[\w\-./]{0,24}")
 
@@ -28,18 +29,60 @@ def table(raw: pl.DataFrame, numbers: pl.Series, codes: pl.Series, mapping: Mapp
     )
 
 
+def broken(codes: dict[int, str], mapping: Mapping) -> pl.DataFrame:
+    """Return row, raw, code and sentence of records that could not be read at all: nothing of them is kept."""
+    return pl.DataFrame(
+        {
+            "row": pl.Series(list(codes), dtype=pl.Int64),
+            "raw": pl.Series(["{}"] * len(codes), dtype=pl.String),
+            "code": pl.Series(list(codes.values()), dtype=pl.String),
+            "sentence": pl.Series([sentence(code, mapping) for code in codes.values()], dtype=pl.String),
+        }
+    )
+
+
 def sentence(code: str, mapping: Mapping) -> str:
     """Say a reason code in words; no value of the row is in them."""
     if code.startswith("bad_") and (name := code.removeprefix("bad_")) in NUMBERS:
-        return f"The {name} is not a finite number of fewer than fifteen digits."
-    how = f"in the form {mapping.time_format}" if mapping.time_format else "in ISO 8601 (2011-09-09 12:30:00)"
-    return {
-        "missing_time": "The row has no time.",
-        "bad_time": f"The time is not {how}, or lies in an hour that the clocks of {mapping.time_zone} skipped.",
-        "missing_user": "The row names no customer.",
-        "missing_user_and_order": "The row names neither a customer nor an order.",
-        "missing_item": "The row names no product.",
-    }[code]
+        whole = "a whole number" if name in ("position", "line") else "a finite number of fewer than fifteen digits"
+        return f"The {name} is not {whole}."
+    if code == "bad_time":
+        forms = [_form(f) for f in (mapping.time_format, *mapping.time_formats)]
+        return (
+            f"The time is not {' or '.join(forms)}, or lies in an hour that the clocks of {mapping.time_zone} skipped."
+        )
+    return _SENTENCES[code]
+
+
+_SENTENCES = {
+    "missing_time": "The row has no time.",
+    "missing_user": "The row names no customer.",
+    "missing_user_and_order": "The row names neither a customer nor an order.",
+    "missing_item": "The row names no product.",
+    "missing_event_id": "The row has no id, where the others have one.",
+    "missing_what": "The row names no campaign, experiment or slot.",
+    "missing_arm": "The row does not say what was shown.",
+    "missing_kind": "The row does not say of what kind it is.",
+    "missing_signal": "The row does not say what was sensed.",
+    "missing_value": "The row has no value.",
+    "missing_owner": "The row does not say what it shows: a product, an event or a person.",
+    "bad_owner": "The owner is not item, event or user.",
+    "bad_share": "The probability is not above 0 and at most 1.",
+    "empty_example": "The row holds nothing to learn from.",
+    "too_many_fields": "The row has more fields than the header.",
+    "bad_record": "The record cannot be read: it is cut off, nested too deep, or no object.",
+    "no_event": "The message tells who somebody is, not what they did.",
+    "no_item": "The row names no product.",
+    "path_outside": "The path leads out of the folder.",
+    "no_such_file": "There is no such file.",
+    "no_medium": "The file is no picture, sound, video or text that is known.",
+}
+
+
+def _form(time_format: str | None) -> str:
+    if time_format is None or time_format == "iso":
+        return "in ISO 8601 (2011-09-09 12:30:00)"
+    return f"in {time_format} since 1970" if time_format in EPOCHS else f"in the form {time_format}"
 
 
 def masked(raw: pl.DataFrame, mapping: Mapping) -> pl.Series:
@@ -49,7 +92,8 @@ def masked(raw: pl.DataFrame, mapping: Mapping) -> pl.Series:
     number, a time or an id is reduced to its shape (letters x, digits 9), for a shifted row can hold anything anywhere.
     """
     fields = {column: name for name, column in mapping.columns.items()}
-    person = {*mapping.user_attributes.values(), *([mapping.user.column] if mapping.user else [])}
+    user = [c for c in (mapping.user.column, mapping.user.anonymous) if c] if mapping.user else []
+    person = {*mapping.user_attributes.values(), *mapping.extra.values(), *user}
     rows: Sequence[dict[str, object]] = raw.to_dicts()
     written = [
         json.dumps({c: "***" if c in person and v is not None else _shown(fields.get(c), v) for c, v in row.items()})

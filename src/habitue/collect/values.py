@@ -6,8 +6,43 @@ import polars as pl
 
 MONEY_LIMIT = 2**53 / 100  # beyond it a double no longer holds the last cent
 
+EPOCHS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}  # microseconds in one of them
+
 _OFFSET = r"(?:Z|[+-]\d{2}:?\d{2})$"
 _NAIVE_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
+
+_WIDE = {wide: plain for wide, plain in zip("０１２３４５６７８９．，－＋（）", "0123456789.,-+()", strict=True)}
+_SIGNS = {
+    "US$": "USD",
+    "HK$": "HKD",
+    "A$": "AUD",
+    "C$": "CAD",
+    "R$": "BRL",
+    "NT$": "TWD",
+    "€": "EUR",
+    "£": "GBP",
+    "￡": "GBP",
+    "¥": "CNY",  # also yen: a column of it is told by the mapping's currency
+    "￥": "CNY",
+    "元": "CNY",
+    "RMB": "CNY",
+    "円": "JPY",
+    "₩": "KRW",
+    "₹": "INR",
+    "₽": "RUB",
+    "₺": "TRY",
+    "₫": "VND",
+    "฿": "THB",
+    "zł": "PLN",
+    "$": "USD",
+}
+_MONEY = r"(?:US\$|HK\$|NT\$|A\$|C\$|R\$|[$€£￡¥￥元円₩₹₽₺₫฿]|zł|RMB|kr\.?|[A-Z]{3})"
+_SPACES = "[ \u00a0\u202f\u2009]"
+_PLAIN = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
+_GROUPED = {
+    ".": rf"^[+-]?\d{{1,3}}(?:(?:,\d{{3}})+|(?:{_SPACES}\d{{3}})+|(?:'\d{{3}})+)(?:\.\d+)?$",
+    ",": rf"^[+-]?\d{{1,3}}(?:(?:\.\d{{3}})+|(?:{_SPACES}\d{{3}})+|(?:'\d{{3}})+)(?:,\d+)?$",
+}
 
 
 def words(raw: pl.Series) -> pl.Series:
@@ -19,12 +54,19 @@ def words(raw: pl.Series) -> pl.Series:
     return text.set(text.str.strip_chars() == "", None)
 
 
-def numbers(raw: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Read numbers; returns (f64, bad): bad where something stood there that is no finite number below the limit."""
+def numbers(raw: pl.Series, *, decimal: str = ".") -> tuple[pl.Series, pl.Series]:
+    """Read numbers; returns (f64, bad): bad where something stood there that is no finite number below the limit.
+
+    Text may carry a currency's sign or code, a minus behind it or round brackets for it, thousands apart by a comma
+    (a point where `decimal` is ","), a space or an apostrophe, and full-width digits.
+    """
     if raw.dtype == pl.String:
         text = raw.str.strip_chars()
         there = text.is_not_null() & (text != "")
-        value = text.cast(pl.Float64, strict=False)
+        value = _plain(text) if decimal == "." else pl.Series(raw.name, [None] * len(raw), dtype=pl.Float64)
+        hard = there & value.is_null()
+        if hard.any():
+            value = value.zip_with(~hard, _written(text.set(~hard, None), decimal))
     else:
         there = raw.is_not_null()
         value = (
@@ -35,32 +77,97 @@ def numbers(raw: pl.Series) -> tuple[pl.Series, pl.Series]:
     return value.set(value == 0.0, 0.0), there & ~good  # -0.0 and 0.0 are one number, so they are one in an id
 
 
-def moments(raw: pl.Series, *, zone: str, time_format: str | None) -> pl.Series:
+def currencies(raw: pl.Series) -> pl.Series:
+    """Read the ISO 4217 code in a text: "EUR", "12.50 EUR", "€ 12.50"; null where none is."""
+    text = raw.cast(pl.String)
+    code = text.str.extract(r"(?:^|[^A-Za-z])([A-Z]{3})(?:$|[^A-Za-z])", 1)
+    code = code.set(code == "RMB", "CNY")
+    for sign, name in _SIGNS.items():
+        fits = text.str.contains(sign, literal=True).fill_null(False) & code.is_null()
+        code = code.set(fits, name)
+    return code
+
+
+def moments(raw: pl.Series, *, zone: str, time_format: str | None, others: tuple[str, ...] = ()) -> pl.Series:
     """Read times as UTC; null where there is none, where it cannot be read, and in an hour the clocks skipped.
 
     A time with an offset keeps it; one without is local to `zone`, and the earlier one in the hour that came twice.
+    `time_format`: strftime, or seconds, milliseconds, microseconds since 1970 (UTC); None = ISO 8601. `others` are
+    tried in their order where it does not fit.
     """
     if raw.dtype == pl.Date:
         raw = raw.cast(pl.Datetime("us"))
     if isinstance(raw.dtype, pl.Datetime):
         return _utc(raw.dt.cast_time_unit("us"), zone)
+    if time_format in EPOCHS and raw.dtype.is_numeric():
+        raw = raw.cast(pl.String)
     if raw.dtype != pl.String:
         return pl.Series(raw.name, [None] * len(raw), dtype=pl.Datetime("us", "UTC"))
     text = raw.str.strip_chars()
-    if time_format is not None:
-        if "%z" in time_format or "%:z" in time_format:
-            return text.str.to_datetime(time_format, time_unit="us", strict=False).dt.convert_time_zone("UTC")
-        return _utc(text.str.to_datetime(time_format, time_unit="us", strict=False), zone)
-    iso = text.str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T")
-    local = pl.Series(raw.name, [None] * len(raw), dtype=pl.Datetime("us"))
+    found = _moments(text, zone, time_format)
+    for other in others:
+        left = text.set(found.is_not_null(), None)
+        if left.null_count() == len(left):
+            break
+        found = found.fill_null(_moments(left, zone, None if other == "iso" else other))
+    return found
+
+
+def _moments(text: pl.Series, zone: str, time_format: str | None) -> pl.Series:
+    if time_format is None:
+        return _iso(text, zone)
+    if time_format in EPOCHS:
+        number = text.cast(pl.Float64, strict=False) * EPOCHS[time_format]
+        number = number.set((number.abs() >= 2**53).fill_null(True), None)
+        return number.round().cast(pl.Int64).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    if "%p" in time_format:
+        text = _half_days(text)
+    if "%z" in time_format or "%:z" in time_format:
+        return text.str.to_datetime(time_format, time_unit="us", strict=False).dt.convert_time_zone("UTC")
+    return _utc(text.str.to_datetime(time_format, time_unit="us", strict=False), zone)
+
+
+def _iso(text: pl.Series, zone: str) -> pl.Series:
+    iso = text.str.replace(r"^(\d{4}-\d{2}-\d{2}) +", "${1}T").str.replace(r" *(?:UTC|GMT|Z)$", "Z")
+    iso = iso.str.replace(r" ([+-]\d{2}:?\d{2})$", "${1}")
+    local = pl.Series(text.name, [None] * len(text), dtype=pl.Datetime("us"))
     for pattern in _NAIVE_FORMATS:
+        if local.null_count() == 0:
+            break
         local = local.fill_null(iso.str.to_datetime(pattern, time_unit="us", strict=False))
-    local = local.fill_null(iso.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")))
+    if local.null_count():
+        local = local.fill_null(iso.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")))
     found = _utc(local, zone)
-    if not iso.str.contains(rf"T.*{_OFFSET}").any():
+    if not local.null_count() or not iso.str.contains(rf"T.*{_OFFSET}").any():
         return found
-    offset = iso.str.replace("Z$", "+00:00").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", time_unit="us", strict=False)
-    return offset.dt.convert_time_zone("UTC").fill_null(found)
+    offset = iso.str.replace("Z$", "+00:00")
+    aware = offset.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", time_unit="us", strict=False)
+    aware = aware.fill_null(offset.str.to_datetime("%Y-%m-%dT%H:%M%z", time_unit="us", strict=False))
+    return aware.dt.convert_time_zone("UTC").fill_null(found)
+
+
+def _half_days(text: pl.Series) -> pl.Series:
+    """Write Chinese forenoons and afternoons as AM and PM."""
+    return text.str.replace_many(["上午", "下午", "凌晨", "晚上"], ["AM", "PM", "AM", "PM"])
+
+
+def _plain(text: pl.Series) -> pl.Series:
+    return text.cast(pl.Float64, strict=False)
+
+
+def _written(text: pl.Series, decimal: str) -> pl.Series:
+    """Read numbers as people write them."""
+    bare = text.str.replace_many(_WIDE).str.replace_all("\u2212", "-", literal=True)
+    bare = bare.str.replace(r"^\((.*)\)$", "-${1}").str.replace(rf"^([+-]?){_SPACES}*{_MONEY}{_SPACES}*", "${1}")
+    bare = bare.str.replace(rf"{_SPACES}*{_MONEY}(-?)$", "${1}").str.replace(r"^(\d.*)-$", "-${1}")
+    bare = bare.str.replace(rf"^-{_SPACES}+", "-").str.strip_chars()
+    grouped = bare.str.contains(_GROUPED[decimal]).fill_null(False)
+    apart = "," if decimal == "." else "."
+    plain = bare.zip_with(~grouped, bare.str.replace_all(rf"{_SPACES}|'|\{apart}", ""))
+    if decimal == ",":
+        plain = plain.set(plain.str.contains(".", literal=True).fill_null(False), None)  # 1.5: a half or 15?
+        plain = plain.str.replace(",", ".", literal=True)
+    return plain.set(~plain.str.contains(_PLAIN).fill_null(False), None).cast(pl.Float64, strict=False)
 
 
 def _utc(local: pl.Series, zone: str) -> pl.Series:

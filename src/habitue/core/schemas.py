@@ -184,6 +184,64 @@ EXPOSURES = Table(
     ),
 )
 
+OUTSIDE = Table(
+    "outside",
+    1,
+    "a fact from outside the shop",
+    ("outside_id",),
+    (
+        Col("outside_id", "str", ""),
+        Col("at", "utc", "when it was said or seen"),
+        Col("kind", "str", "social post, outside review or competitor price"),
+        Col("item_id", "str?", "the shop's product it is about"),
+        Col("text", "str?", "the words, masked"),
+        Col("price", "f64?", "a unit, major units of `currency`"),
+        Col("currency", "str?", "ISO 4217"),
+        Col("rating", "f64?", "the source's own scale"),
+        Col("extra", "str?", "JSON of what the source said beyond this contract"),
+        Col("source", "str", "name of the mapping"),
+        Col("import_id", "str", "the import that brought the row"),
+    ),
+)
+
+SIGNALS = Table(
+    "signals",
+    1,
+    "one value sensed of one person, such as a pulse or a glance; never in EVENTS",
+    ("signal_id",),
+    (
+        Col("signal_id", "str", ""),
+        Col("user_key", "i64", "the person"),
+        Col("at", "utc", "when it was sensed"),
+        Col("signal", "str", "what was sensed, e.g. heart_rate"),
+        Col("value", "f64", "in `unit`"),
+        Col("unit", "str?", "e.g. 1/min"),
+        Col("session_id", "str?", "the source's own visit id"),
+        Col("source", "str", "name of the mapping or wire"),
+        Col("import_id", "str", "the import that brought the row"),
+    ),
+)
+
+MEDIA = Table(
+    "media",
+    1,
+    "one text, picture, sound or video of a product, an event or a person",
+    ("media_id",),
+    (
+        Col("media_id", "str", "made of the content and whose it is"),
+        Col("owner", "str", "item, event or user"),
+        Col("owner_id", "str?", "item_id or event_id; null when a person owns it"),
+        Col("user_key", "i64?", "the person who owns it"),
+        Col("modality", "str", "text, image, audio or video, told by its first bytes"),
+        Col("path", "str", "the file, as an absolute path"),
+        Col("at", "utc?", "when it was made"),
+        Col("start_s", "f64?", "seconds from the start of a longer recording"),
+        Col("sha256", "str", "of the content: another content is another medium"),
+        Col("source", "str", "name of the mapping"),
+        Col("import_id", "str", "the import that brought the row"),
+    ),
+)
+
 REFUSED = Table(
     "refused",
     1,
@@ -352,6 +410,9 @@ TABLES = (
     IDENTITIES,
     EXAMPLES,
     EXPOSURES,
+    OUTSIDE,
+    SIGNALS,
+    MEDIA,
     REFUSED,
     TIMELINE,
     FEATURES,
@@ -370,6 +431,9 @@ Users = Annotated[pl.DataFrame, USERS]
 Identities = Annotated[pl.DataFrame, IDENTITIES]
 Examples = Annotated[pl.DataFrame, EXAMPLES]
 Exposures = Annotated[pl.DataFrame, EXPOSURES]
+Outside = Annotated[pl.DataFrame, OUTSIDE]
+Signals = Annotated[pl.DataFrame, SIGNALS]
+Media = Annotated[pl.DataFrame, MEDIA]
 Refused = Annotated[pl.DataFrame, REFUSED]
 Timeline = Annotated[pl.DataFrame, TIMELINE]
 Features = Annotated[pl.DataFrame, FEATURES]

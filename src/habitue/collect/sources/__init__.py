@@ -1,5 +1,6 @@
-"""Files as they come: what kind a file is, told by its content, and its mapped columns as a raw frame."""
+"""Files as they come: what kind a file is, told by its content, and its rows as blocks of raw columns."""
 
-from habitue.collect.sources.files import read, require
+from habitue.collect.sources.blocks import Block, Limits
+from habitue.collect.sources.files import Form, Source, opened, require
 
-__all__ = ["read", "require"]
+__all__ = ["Block", "Form", "Limits", "Source", "opened", "require"]

@@ -1,0 +1,212 @@
+"""Exports of trackers, event by event: Segment's JSONL and GA4's daily table (BigQuery export as JSONL).
+
+Both become one row a product of the event (or one row without), with the names of Segment's e-commerce spec. The
+columns of `Row` are what a mapping names; `event_id` is the source's own, or empty where it has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from habitue.collect.sources.blocks import Record, text
+
+ROW = (
+    *("event_id", "line", "at", "kind", "user_id", "anonymous_id", "item_id", "title", "price", "quantity", "currency"),
+    *("value", "order_id", "session_id", "query", "text", "rating", "position", "surface", "channel", "campaign_id"),
+    *("recommendation_id", "category", "brand", "country"),
+)
+
+_V1 = {
+    "Viewed Product": "Product Viewed",
+    "Added Product": "Product Added",
+    "Removed Product": "Product Removed",
+    "Clicked Product": "Product Clicked",
+    "Viewed Product Category": "Product List Viewed",
+    "Started Order": "Checkout Started",
+    "Completed Order": "Order Completed",
+    "Refunded Order": "Order Refunded",
+    "Searched Products": "Products Searched",
+}
+_GA4 = {
+    "view_item_list": "Product List Viewed",
+    "select_item": "Product Clicked",
+    "view_item": "Product Viewed",
+    "add_to_cart": "Product Added",
+    "remove_from_cart": "Product Removed",
+    "add_to_wishlist": "Product Added to Wishlist",
+    "view_cart": "Cart Viewed",
+    "begin_checkout": "Checkout Started",
+    "add_shipping_info": "Checkout Step Completed",
+    "add_payment_info": "Payment Info Entered",
+    "purchase": "Order Completed",
+    "refund": "Order Refunded",
+    "view_promotion": "Promotion Viewed",
+    "select_promotion": "Promotion Clicked",
+    "search": "Products Searched",
+    "view_search_results": "Products Searched",
+    "share": "Product Shared",
+    "scroll": "Scrolled",
+    "user_engagement": "Dwelled",
+    "page_view": "Page Viewed",
+    "screen_view": "Screen Viewed",
+}
+
+
+def segment(records: Iterator[tuple[int, Record | str]]) -> Iterator[tuple[int, Record | str]]:
+    """Read Segment messages: track, page and screen; identify, group and alias are "no_event" of a shop.
+
+    The moment is `timestamp`, which Segment has corrected for the clock's skew: receivedAt - (sentAt -
+    originalTimestamp). In a message without it we do the same.
+    """
+    for number, message in records:
+        if isinstance(message, str):
+            yield number, message
+            continue
+        kind = message.get("type", "track")
+        if kind in ("page", "screen"):
+            name: Any = f"{kind.title()} Viewed"
+        elif kind == "track":
+            name = message.get("event") or message.get("event_text")
+            name = _V1.get(name, name) if isinstance(name, str) else None
+        else:
+            yield number, "no_event"
+            continue
+        p = _dict(message.get("properties"))
+        context = _dict(message.get("context"))
+        query = p.get("query")
+        base: Record = {
+            "event_id": message.get("messageId"),
+            "at": _segment_moment(message),
+            "kind": name,
+            "user_id": message.get("userId"),
+            "anonymous_id": message.get("anonymousId"),
+            "currency": p.get("currency"),
+            "order_id": p.get("order_id") or p.get("orderId"),
+            "session_id": _dict(context.get("sessionId")) or context.get("sessionId"),
+            "query": query if isinstance(query, str) or query is None else json.dumps(query, ensure_ascii=False),
+            "text": p.get("review_body"),
+            "rating": p.get("rating"),
+            "surface": p.get("list_id") or _dict(context.get("page")).get("path"),
+            "channel": message.get("channel") or context.get("channel"),
+            "campaign_id": _dict(context.get("campaign")).get("name"),
+            "recommendation_id": p.get("recommendation_id"),
+            "country": _dict(context.get("location")).get("country"),
+        }
+        products = p.get("products")
+        listed = [q for q in products if isinstance(q, dict)] if isinstance(products, list) else []
+        for line, product in enumerate(listed or [p]):
+            yield (
+                number,
+                base
+                | {
+                    "line": line,
+                    "item_id": product.get("product_id")
+                    or product.get("productId")
+                    or product.get("sku")
+                    or product.get("id"),
+                    "title": product.get("name") if listed or product.get("product_id") or product.get("sku") else None,
+                    "price": product.get("price"),
+                    "quantity": product.get("quantity"),
+                    "value": None if listed else p.get("revenue", p.get("value")),
+                    "position": product.get("position"),
+                    "category": product.get("category"),
+                    "brand": product.get("brand"),
+                },
+            )
+
+
+def ga4(records: Iterator[tuple[int, Record | str]]) -> Iterator[tuple[int, Record | str]]:
+    """Read rows of GA4's `events_` tables. An event without an id: equal body and equal time are the same event."""
+    for number, row in records:
+        if isinstance(row, str):
+            yield number, row
+            continue
+        params = _params(row.get("event_params"))
+        ecommerce = _dict(row.get("ecommerce"))
+        name = row.get("event_name")
+        body = json.dumps(row, sort_keys=True, ensure_ascii=False)
+        base: Record = {
+            "event_id": "ga4:" + hashlib.blake2b(body.encode(), digest_size=16).hexdigest(),
+            "at": row.get("event_timestamp"),
+            "kind": _GA4.get(name, name) if isinstance(name, str) else None,
+            "user_id": row.get("user_id"),
+            "anonymous_id": row.get("user_pseudo_id"),
+            "currency": params.get("currency"),
+            "order_id": ecommerce.get("transaction_id") or params.get("transaction_id"),
+            "session_id": params.get("ga_session_id"),
+            "query": params.get("search_term"),
+            "surface": params.get("page_location"),
+            "channel": _dict(row.get("traffic_source")).get("medium"),
+            "campaign_id": _dict(row.get("traffic_source")).get("name"),
+            "country": _dict(row.get("geo")).get("country"),
+        }
+        items = row.get("items")
+        listed = [i for i in items if isinstance(i, dict)] if isinstance(items, list) else []
+        for line, item in enumerate(listed or [{}]):
+            categories = (item.get("item_category"), *(item.get(f"item_category{i}") for i in range(2, 6)))
+            yield (
+                number,
+                base
+                | {
+                    "line": line,
+                    "item_id": item.get("item_id") or item.get("item_name"),
+                    "title": item.get("item_name"),
+                    "price": _discounted(item),
+                    "quantity": item.get("quantity", 1 if item and base["kind"] == "Order Completed" else None),
+                    "value": None if listed else params.get("value"),
+                    "position": item.get("index", item.get("item_list_index")),
+                    "category": " > ".join(str(c) for c in categories if c and c != "(not set)") or None,
+                    "brand": item.get("item_brand"),
+                },
+            )
+
+
+def is_segment(record: Record) -> bool:
+    """Whether a JSON object looks like a Segment message."""
+    return "messageId" in record and ("anonymousId" in record or "userId" in record)
+
+
+def is_ga4(record: Record) -> bool:
+    """Whether a JSON object looks like a row of GA4's export."""
+    return "event_name" in record and "event_timestamp" in record
+
+
+def _segment_moment(message: Record) -> Any:
+    if message.get("timestamp"):
+        return message["timestamp"]
+    import datetime as dt
+
+    try:
+        received, sent, original = (
+            dt.datetime.fromisoformat(str(message[key])) for key in ("receivedAt", "sentAt", "originalTimestamp")
+        )
+        return received - (sent - original)
+    except (KeyError, ValueError, TypeError):
+        return message.get("originalTimestamp") or message.get("receivedAt")
+
+
+def _params(params: Any) -> Record:
+    """key -> the one of string_value, int_value, float_value, double_value that is there."""
+    found: Record = {}
+    for param in params if isinstance(params, list) else []:
+        value = _dict(_dict(param).get("value"))
+        there = [v for v in value.values() if v is not None]
+        if isinstance(_dict(param).get("key"), str) and there:
+            found[param["key"]] = there[0]
+    return found
+
+
+def _discounted(item: Record) -> Any:
+    """A unit's price less its discount, as the tracker counts it."""
+    price, discount = text(item.get("price")), text(item.get("discount"))
+    try:
+        return float(price) - float(discount) if price and discount else price
+    except ValueError:
+        return price
+
+
+def _dict(value: Any) -> Record:
+    return value if isinstance(value, dict) else {}
