@@ -61,7 +61,9 @@ def test_p2_measures_both_closed_forms_against_their_bound() -> None:
 def test_p3_counts_users_per_second_and_names_its_bound_and_peer() -> None:
     pytest.importorskip("implicit")
     told = {one.name: one for one in speed.run(["P3"], SMALL, runtime=RUNTIME).timed}
-    assert list(told) == ["als", "als, product alone", "implicit recommend", "behaviour, window 50"]
+    flagship = ["behaviour, window 50", "behaviour, product alone"]
+    assert list(told) == ["als", "als, product alone", "implicit recommend", *flagship]
+    assert "float32 product alone" in told["behaviour, window 50"].bound
     assert told["als"].values[0] == pytest.approx(150 / told["als"].cpu_s, rel=5)
     assert "implicit's recommend" in told["als"].bound
 
@@ -69,17 +71,21 @@ def test_p3_counts_users_per_second_and_names_its_bound_and_peer() -> None:
 def test_p3_goes_on_without_implicit(without: Any) -> None:
     without("implicit")
     result = speed.run(["P3"], SMALL, runtime=RUNTIME)
-    assert [one.name for one in result.timed] == ["behaviour, window 50"]
+    assert [one.name for one in result.timed] == ["behaviour, window 50", "behaviour, product alone"]
     assert "pip install 'habitue[als]'" in result.refused["P3 als"]
 
 
 def test_wrong_lists_are_refused() -> None:
-    scores = np.arange(20, dtype=np.float32).reshape(1, 20)
+    queries, products = np.ones((1, 1), np.float32), np.arange(20, dtype=np.float32)[:, None]
     seen = speed.sp.csr_matrix((1, 20))
     right = np.arange(19, 9, -1)[None]
-    speed._as_sorted(right, scores, seen, "toy")
-    with pytest.raises(ModelError, match="P3, toy: 1 of 1 lists are not those of sorting the catalogue"):
-        speed._as_sorted(right[:, ::-1], scores, seen, "toy")
+    speed._as_sorted((right, right), queries, products, seen, "toy")
+    more = speed.sp.csr_matrix(([100.0], ([0], [3])), shape=(1, 20))
+    for lists, extra in ((right[:, ::-1], None), (right, more)):
+        with pytest.raises(ModelError, match="P3, toy: 1 of 1 lists are not those of sorting the catalogue"):
+            speed._as_sorted((lists, lists), queries, products, seen, "toy", extra=extra)
+    with_it = np.r_[3, right[0, :9]][None]
+    speed._as_sorted((with_it, with_it), queries, products, seen, "toy", extra=more)
 
 
 def test_p6_clicks_are_events_in_order() -> None:

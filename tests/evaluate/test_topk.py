@@ -53,23 +53,3 @@ def test_whoever_has_seen_everything_gets_nothing() -> None:
     everything = sp.csr_matrix(np.ones((2, 3_000)))
     places, values = topk.best(np.ones((2, 3_000), dtype=np.float32), count=3, seen=everything)
     assert (places == -1).all() and np.isneginf(values).all()
-
-
-def test_lists_scores_a_part_at_a_time() -> None:
-    rng = np.random.default_rng(0)
-    scores = rng.standard_normal((600, 2_000)).astype(np.float32)
-    asked: list[tuple[int, int]] = []
-
-    def score(part: slice) -> Any:
-        asked.append((part.start, part.stop))
-        return scores[part].copy()
-
-    seen = sp.csr_matrix((600, 2_000), dtype=np.float32)
-    places, _ = topk.lists(score, 600, count=10, seen=seen)
-    assert asked == [(0, 256), (256, 512), (512, 600)]
-    assert np.array_equal(places, _sorted(scores, 10))
-
-
-def test_nobody_asked_is_no_list() -> None:
-    places, values = topk.lists(lambda _: np.empty((0, 5), dtype=np.float32), 0, count=10)
-    assert places.shape == values.shape == (0, 10)

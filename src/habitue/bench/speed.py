@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from habitue.core.progress import stage
 from habitue.core.runtime import Runtime, peak_mb
 from habitue.core.schemas import EVENTS, METRICS, Metrics
 from habitue.encode import onnx, sentence, weights
-from habitue.evaluate import topk
+from habitue.evaluate import nearest
 from habitue.model import als, behaviour, ease, slist
 from habitue.model.past import Floats, Past
 from habitue.prepare.sessions import sessions
@@ -46,6 +46,7 @@ BLOCK = 30  # items a taste of the planted catalogue holds
 GEMM = 2_048  # rows of the product that tells this machine's rate
 DRAWS = 1_000
 LIST = 10
+CHECKED = 512  # users whose lists are held against sorting the catalogue
 BATCH = 32  # texts the encoder alone is given at once
 
 
@@ -170,53 +171,75 @@ def top_lists(options: Options, runtime: Runtime, refused: dict[str, str]) -> li
         told.extend(_als(past, seen, options, runtime))
     except MissingExtraError as error:
         refused["P3 als"] = str(error)
-    asked = min(len(past.histories.user_keys), 2_000)
-    state = behaviour.fit(past, behaviour.Config(window=50, steps=options.steps, dropout=0.5), runtime=runtime)
-    part = past.take(np.arange(asked))
-    cpu, found = _repeated(
-        lambda: topk.lists(
-            lambda rows: behaviour.score(state, part.take(np.arange(rows.start, rows.stop))),
-            asked,
-            count=LIST,
-            seen=seen[:asked],
-        ),
-        options.repeats,
-    )
-    _as_sorted(found[0], behaviour.score(state, part.take(np.arange(64))), seen[:64], "behaviour")
-    told.append(_per_second("behaviour, window 50", asked, cpu))
+    told.extend(_behaviour(past, seen, options, runtime)[1])
     return told
+
+
+def _behaviour(
+    past: Past, seen: sp.csr_matrix, options: Options, runtime: Runtime
+) -> tuple[behaviour.State, list[Timed]]:
+    config = replace(behaviour.SEQUENCE, window=50, steps=options.steps)
+    state = behaviour.fit(past, config, runtime=runtime)
+    users = len(past.known)
+
+    def ours() -> tuple[behaviour.Answers, Any]:
+        answers = behaviour.answers(state, past)
+        lists = nearest.lists(answers.queries, answers.products, count=LIST, seen=seen, extra=answers.extra)
+        return answers, lists
+
+    cpu, (answers, lists) = _repeated(ours, options.repeats)
+    _as_sorted(lists, answers.queries, answers.products, seen, "behaviour", extra=answers.extra)
+    words, ratio, alone = _bounds(answers.queries, answers.products, cpu, options)
+    return state, [
+        _per_second("behaviour, window 50", users, cpu, words, ratio),
+        _per_second("behaviour, product alone", users, alone),
+    ]
 
 
 def _als(past: Past, seen: sp.csr_matrix, options: Options, runtime: Runtime) -> list[Timed]:
     state = als.fit(past, als.Config(half_life_days=als.SEQUENCE.half_life_days, iterations=3), runtime=runtime)
-    users = len(past.histories.user_keys)
-    vectors, products = state.user_factors, np.ascontiguousarray(state.item_factors.T)
+    vectors, products = state.user_factors, state.item_factors
+    users = len(vectors)
+    cpu, lists = _repeated(lambda: nearest.lists(vectors, products, count=LIST, seen=seen), options.repeats)
+    _as_sorted(lists, vectors, products, seen, "als")
+    words, ratio, alone = _bounds(vectors, products, cpu, options)
+    peer = _peer(vectors, products, seen, options, runtime)
+    words += f", implicit's recommend {np.median(peer) / np.median(cpu):.2f}"
+    return [
+        _per_second("als", users, cpu, words, ratio),
+        _per_second("als, product alone", users, alone),
+        _per_second("implicit recommend", users, peer),
+    ]
 
-    def ours() -> tuple[Any, Floats]:
-        return topk.lists(lambda rows: vectors[rows] @ products, users, count=LIST, seen=seen)
 
-    cpu, found = _repeated(ours, options.repeats)
-    _as_sorted(found[0], vectors[:64] @ products, seen[:64], "als")
-    product, _ = _repeated(
-        lambda: [vectors[i : i + topk.USERS] @ products for i in range(0, users, topk.USERS)][:0], options.repeats
-    )
+def _peer(
+    queries: Floats, products: Floats, seen: sp.csr_matrix, options: Options, runtime: Runtime
+) -> tuple[float, ...]:
+    """Return the CPU-seconds of implicit's own lists from the same vectors. Raises MissingExtraError without it."""
     model = need("implicit.als", extra="als", purpose="bench.speed").AlternatingLeastSquares(
-        factors=vectors.shape[1], num_threads=runtime.threads, use_gpu=False
+        factors=queries.shape[1], num_threads=runtime.threads, use_gpu=False
     )
-    model.user_factors, model.item_factors = vectors, state.item_factors
-    everyone = np.arange(users)
+    model.user_factors, model.item_factors = queries, products
+    everyone = np.arange(len(queries))
 
     def theirs() -> Any:
         return model.recommend(everyone, seen, N=LIST, filter_already_liked_items=True)
 
-    peer, _ = _repeated(theirs, options.repeats)
-    ratio, rival = float(np.median(cpu) / np.median(product)), float(np.median(cpu) / np.median(peer))
-    words = f"the matrix product alone takes {1 / ratio:.2f} times as long, implicit's recommend {1 / rival:.2f}"
-    return [
-        _per_second("als", users, cpu, words, ratio),
-        _per_second("als, product alone", users, product),
-        _per_second("implicit recommend", users, peer),
-    ]
+    return _repeated(theirs, options.repeats)[0]
+
+
+def _bounds(
+    queries: Floats, products: Floats, cpu: Sequence[float], options: Options
+) -> tuple[str, float, tuple[float, ...]]:
+    """Return in words, as a ratio and in CPU-seconds what the float32 product of all users and products takes."""
+
+    def product() -> None:
+        for start in range(0, len(queries), nearest.USERS):
+            queries[start : start + nearest.USERS] @ products.T
+
+    alone, _ = _repeated(product, options.repeats)
+    ratio = float(np.median(cpu) / np.median(alone))
+    return f"the float32 product alone takes {1 / ratio:.2f} times as long", ratio, alone
 
 
 def features(options: Options, runtime: Runtime, refused: dict[str, str]) -> list[Timed]:
@@ -414,12 +437,24 @@ def _agree(ours: pl.DataFrame, theirs: pl.DataFrame) -> None:
         )
 
 
-def _as_sorted(places: Any, scores: Floats, seen: sp.csr_matrix, model: str) -> None:
-    """Hold the first lists against sorting the whole catalogue."""
-    masked = np.where(seen.toarray() > 0, -np.inf, scores)
+def _as_sorted(
+    lists: tuple[Any, Floats],
+    queries: Floats,
+    products: Floats,
+    seen: sp.csr_matrix,
+    model: str,
+    *,
+    extra: sp.csr_matrix | None = None,
+) -> None:
+    """Hold the lists of CHECKED users, evenly spaced, against sorting the whole catalogue in float32."""
+    some = np.unique(np.linspace(0, len(queries) - 1, CHECKED).astype(np.int64))
+    scores = queries[some] @ products.T
+    if extra is not None:
+        scores = scores + extra[some].toarray()
+    masked = np.where(seen[some].toarray() > 0, -np.inf, scores)
     order = np.argsort(-masked, axis=1, kind="stable")[:, :LIST]
-    rows = np.arange(len(masked))[:, None]
-    equal = np.isclose(masked[rows, order], masked[rows, places[: len(masked)]], rtol=1e-5, atol=1e-6)
+    rows, places = np.arange(len(some))[:, None], lists[0][some]
+    equal = (order == places) | np.isclose(masked[rows, order], masked[rows, places], rtol=1e-5, atol=1e-6)
     if not equal.all():
         raise ModelError(
             f"bench.speed, P3, {model}",

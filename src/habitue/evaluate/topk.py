@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
@@ -12,23 +10,6 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 GROUP = 64  # products of which only the best is looked at first
-USERS = 256  # scored together: 256 rows of 12,000 products are 12 MB
-
-
-def lists(
-    score: Callable[[slice], Floats], users: int, *, count: int, seen: sp.csr_matrix | None = None
-) -> tuple[Ints, Floats]:
-    """Return the `count` best products of each user and their scores, [B, count] each; see `best`.
-
-    `score(part)` returns float32 [len, I] of the users start:stop, which is written to. Holds USERS rows of scores.
-    """
-    parts = []
-    for start in range(0, users, USERS):
-        part = slice(start, min(start + USERS, users))
-        parts.append(best(score(part), count=count, seen=None if seen is None else seen[part]))
-    if not parts:
-        return np.empty((0, count), dtype=np.int64), np.empty((0, count), dtype=np.float32)
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
 def best(scores: Floats, *, count: int, seen: sp.csr_matrix | None = None) -> tuple[Ints, Floats]:
