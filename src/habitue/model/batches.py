@@ -23,6 +23,8 @@ Doubles = npt.NDArray[np.float64]
 
 NUMBERS = 12  # what `numbers` holds, see _numbers
 GAPS = 16  # classes of time between two sets
+RECENT_DAYS = (30, 90)
+RECENT = 128  # recent purchases are counted up to here, so that what is kept of a customer has a bound
 NEVER = 400.0  # days; stands for "no set before"
 YEAR = 365.25
 ALIKE = 2  # stretches attended together: none more than so many times longer than another
@@ -151,7 +153,7 @@ def collate(
     tensor = torch.from_numpy
     pause = tensor(np.expm1(numbers[:, 0]))
     all_tokens, those_asked = _sight(ask, length, first, when, clock)
-    met_query, met_item, met = _met(every, ask, half_lives, window)
+    met_query, met_item, met = met_before(every, ask, half_lives, window)
     of_kind = np.r_[kinds[every.set_kind[sets]], np.full(asked, kinds[-1])]
     return Batch(
         sets=count,
@@ -170,6 +172,22 @@ def collate(
         met_item=tensor(met_item),
         met=tensor(met),
     )
+
+
+def first_in_sight(count: Ints, window: int) -> Ints:
+    """Return the place of the first set of the newest stretch, of histories of `count` sets.
+
+    A stretch grows to `window` sets; the next set finds it full, and it begins again with the newest half. So a stretch
+    that is kept up to date is computed anew once in `window` / 2 sets, and is the same whenever it is asked for.
+    """
+    half = max(window // 2, 1)
+    return np.maximum(-((window - count) // half), 0) * half
+
+
+def gaps(apart: Doubles) -> Ints:
+    """Return the class of each time between two sets, in days."""
+    classes: Ints = np.minimum(2 * np.log1p(np.maximum(apart, 0)), GAPS - 1).astype(np.int64)
+    return classes
 
 
 def sets_before(every: Histories, user: Ints, at: Doubles) -> Ints:
@@ -213,8 +231,7 @@ def _sight(ask: Questions, length: Ints, first: Ints, when: Doubles, clock: bool
             end = np.c_[np.broadcast_to(mine + 1, (len(some), wide)), end]
             asks = np.repeat([0.0, 1.0], [wide, more]).astype(np.float32)[None]
             back = np.maximum(end[:, :, None] - mine, 0) * is_set[:, None]
-            apart = at[token][:, :, None] - at[place][:, None]
-            gap = np.minimum(2 * np.log1p(np.maximum(apart, 0)), GAPS - 1).astype(np.int64)
+            gap = gaps(at[token][:, :, None] - at[place][:, None])
             every.append((token, place, back, gap, asks))
             last.append((question, place, back[:, wide:], gap[:, wide:], asks[:, wide:]))
         else:  # the same for all: no token sees further than itself, and what pads comes last
@@ -247,35 +264,60 @@ def _moved(part: Any, device: str) -> Any:
 
 
 def _numbers(known: Known, user: Ints, before: Ints, when: Doubles, own: list[Doubles]) -> Floats:
-    """Return what is known at `when` of the user's sets before `before`, on log scales [N, NUMBERS].
-
-    `own`: size and money of the set itself.
-    """
+    """Return what is known at `when` of the user's sets before `before` [N, NUMBERS]; `own`: see `scaled`."""
     every = known.every
     first = every.set_start[user]
-    orders, spent = known.bought[before] - known.bought[first], (known.cents[before] - known.cents[first]) / 100
     some = before > first
     clock = np.r_[every.set_at, 0.0]
-    since = np.where(some, when - clock[np.maximum(before - 1, 0)], NEVER)
-    tenure = np.where(some, when - clock[first], 0.0)
-    recent = [known.bought[before] - known.bought[sets_before(every, user, when - days)] for days in (30, 90)]
-    angle = when / YEAR * 2 * np.pi
+    recent = [known.bought[before] - known.bought[sets_before(every, user, when - days)] for days in RECENT_DAYS]
+    return scaled(
+        since=np.where(some, when - clock[np.maximum(before - 1, 0)], NEVER),
+        tenure=np.where(some, when - clock[first], 0.0),
+        orders=known.bought[before] - known.bought[first],
+        spent=(known.cents[before] - known.cents[first]) / 100,
+        recent=recent,
+        own=own,
+        angle=when / YEAR * 2 * np.pi,
+        some=some,
+        season=known.season,
+    )
+
+
+def scaled(
+    *,
+    since: Doubles,
+    tenure: Doubles,
+    orders: Ints,
+    spent: Doubles,
+    recent: list[Ints],
+    own: list[Doubles],
+    angle: Doubles,
+    some: npt.NDArray[np.bool_],
+    season: bool,
+) -> Floats:
+    """Return what is known at a moment, on log scales [N, NUMBERS].
+
+    Days since the newest set and the oldest, purchases and money before, purchases of RECENT_DAYS, size and money of
+    the set itself (`own`), the place in the year, whether there is any set before.
+    """
     columns = [
         np.log1p(since),
         np.log1p(tenure),
         np.log1p(orders),
         *own,
         np.log1p(np.maximum(spent, 0) / np.maximum(orders, 1)),
-        *(np.log1p(np.maximum(count, 0)) for count in recent),
+        *(np.log1p(np.clip(count, 0, RECENT)) for count in recent),
         np.log1p(tenure / np.maximum(orders, 1)),
         some,
-        np.sin(angle) * known.season,
-        np.cos(angle) * known.season,
+        np.sin(angle) * season,
+        np.cos(angle) * season,
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _met(every: Histories, ask: Questions, half_lives: tuple[float, ...], window: int) -> tuple[Ints, Ints, Floats]:
+def met_before(
+    every: Histories, ask: Questions, half_lives: tuple[float, ...], window: int
+) -> tuple[Ints, Ints, Floats]:
     """Return (question, product, features) of what each question's user met in `window` sets, ordered by both.
 
     Features: log of its purchases, each worth half as much after a half-life, one column each; log days since it was

@@ -38,7 +38,7 @@ from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
 from habitue.model import blocks, negatives, seeds, slist, teacher, train
-from habitue.model.batches import NUMBERS, Batch, Doubles, Questions, collate, known, told
+from habitue.model.batches import NUMBERS, Batch, Doubles, Questions, collate, first_in_sight, known, told
 from habitue.model.heads import Forecast
 from habitue.model.lessons import Lessons, Stretches, drawn, hold_back, lessons
 from habitue.model.losses import Sparse, Trend, half_is_quick, set_cross_entropy
@@ -159,15 +159,19 @@ class Model(nn.Module):
         table = self.items
         members = table[batch.row_item] * batch.row_share[:, None]
         baskets = table.new_zeros(batch.sets, table.shape[1]).index_add(0, batch.row_set, members)  # [S, D]
-        x: Tensor = self.entry(baskets)
-        if self.clock:
-            x = x + self.hour(batch.hour) + self.weekday(batch.weekday)
-            x = torch.cat([x, table.new_zeros(len(batch.kind) - batch.sets, table.shape[1])])
-            x = x + self.numbers(self.scaled(batch.numbers))
-        x = self.drop(x + self.kind(batch.kind))  # [N, D]
+        x: Tensor = self.drop(self.tokens(baskets, batch.kind, batch.hour, batch.weekday, batch.numbers))
         for block in some:
             x = block(x, batch.every)
         return x
+
+    def tokens(self, baskets: Tensor, kind: Tensor, hour: Tensor, weekday: Tensor, numbers: Tensor) -> Tensor:
+        """Return what the first block reads, [N, D]; baskets, hour and weekday are of sets, the first of N tokens."""
+        x: Tensor = self.entry(baskets)
+        if self.clock:
+            x = x + self.hour(hour) + self.weekday(weekday)
+            x = torch.cat([x, x.new_zeros(len(kind) - len(x), x.shape[1])]) + self.numbers(self.scaled(numbers))
+        token: Tensor = x + self.kind(kind)
+        return token
 
     def scaled(self, numbers: Tensor) -> Tensor:
         """Bring the numbers to mean 0 and spread 1, cut at BOUND spreads."""
@@ -175,8 +179,11 @@ class Model(nn.Module):
 
     def met_before(self, asked: Tensor, batch: Batch) -> Sparse:
         """Return what products gain for being in the history; `asked` = vectors of the batch's first questions."""
-        query, item = batch.met_query, batch.met_item
-        habit = self.again(batch.met)[:, 0] + self.again_item[item]
+        return self.gain(asked, batch.met_query, batch.met_item, batch.met)
+
+    def gain(self, asked: Tensor, query: Tensor, item: Tensor, met: Tensor) -> Sparse:
+        """Return what `item` gains for `query`, its history told by `met` (batches.met_before)."""
+        habit = self.again(met)[:, 0] + self.again_item[item]
         return Sparse(query, item, habit + self.again_customer(asked)[query, 0])
 
     def foretell(self, asked: Tensor, batch: Batch) -> Tensor:
@@ -293,16 +300,10 @@ def answers(state: State, past: Past) -> Answers:
     without one the logarithm of how often a product was bought. A product the state has never met borrows from those
     whose words are nearest (`past.words`), its trend is that of a product nobody buys.
     """
-    index = places(state.items, past.items)
     users, width = len(past.known), state.config.width
     with torch.inference_mode():
-        model = _restored(state, past, index)
-        if state.config.clock:
-            rows = np.where(index < 0, len(state.items), index)
-            beside = np.c_[state.trend, state.trend.min(axis=1, initial=0)][:, rows]  # [K, I]
-        else:
-            beside = columns(np.log1p(state.sold), index)[None]
-        queries = np.zeros((users, width + len(beside)), dtype=np.float32)
+        model, products = opened(state, past)
+        queries = np.zeros((users, products.shape[1]), dtype=np.float32)
         if not state.config.clock:  # with a clock a stranger is asked like everybody
             queries[:, width] = np.diff(past.histories.before(past.day).set_start) == 0
         gains = []
@@ -316,7 +317,22 @@ def answers(state: State, past: Past) -> Answers:
                 gains.append((gain.value.numpy(), some[gain.row.numpy()], gain.column.numpy()))
     value, row, column = (np.concatenate(part) for part in zip(*gains, strict=True)) if gains else (np.zeros(0),) * 3
     extra = sp.csr_matrix((value.astype(np.float32), (row, column)), shape=(users, len(past.items)))
-    return Answers(queries, np.concatenate([model.items.detach().numpy(), beside.T], axis=1), extra)
+    return Answers(queries, products, extra)
+
+
+def opened(state: State, past: Past) -> tuple[Model, Floats]:
+    """Return the model with its table in the order of `past.items`, and what answers are multiplied with, [I, E].
+
+    Beside a product's vector stand its trends, and without a clock what a stranger is told.
+    """
+    index = places(state.items, past.items)
+    model = _restored(state, past, index)
+    if state.config.clock:
+        rows = np.where(index < 0, len(state.items), index)
+        beside = np.c_[state.trend, state.trend.min(axis=1, initial=0)][:, rows]  # [K, I]
+    else:
+        beside = columns(np.log1p(state.sold), index)[None]
+    return model, np.concatenate([model.items.detach().numpy(), beside.T], axis=1)
 
 
 def score(state: State, past: Past) -> Floats:
@@ -591,7 +607,7 @@ def _batches(state: State, past: Past) -> Iterator[tuple[Ints, Batch]]:
             known(theirs, season=state.season, clock=state.config.clock),
             Questions(
                 user=mine,
-                start=np.maximum(theirs.set_start[:-1], end - state.config.window),
+                start=theirs.set_start[:-1] + first_in_sight(np.diff(theirs.set_start), state.config.window),
                 end=end,
                 of=mine,
                 before=end,

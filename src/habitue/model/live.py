@@ -1,0 +1,291 @@
+"""One customer kept up to date: a set is appended, a question is asked, and nothing else is computed again.
+
+    reader = live.reader(state, past)            once: the trained model, its products in the order of `past.items`
+    memory = live.begin(reader)                  a customer nobody has met
+    memory = live.append(reader, memory, at=..., kind=..., items=..., quantities=..., values=...)
+    scores = live.ask(reader, memory, at=...)    float32 [I], what `behaviour.score` says of the same history
+
+A memory is plain arrays and numbers: what the sets of the newest stretch show to later tokens (in each block keys and
+values, or the fading state), and what the numbers and the repeats of a question are counted from. Its size has a bound,
+whatever the length of the history: with the settings' width D, window W and `blocks` blocks some
+
+    4 W D (1 + 2 blocks) bytes for attention,  4 W D + 4 blocks D^2 / heads for the recurrent block,
+
+80 and 32 KB at the defaults, and 8 bytes a product of the newest W sets. `append` costs O(W D) a block and once in
+W / 2 sets, when the stretch is full and begins again with its newest half (`batches.first_in_sight`), O(W^2 D).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from habitue.core.errors import ModelError
+from habitue.model import batches, behaviour
+from habitue.model.batches import Doubles, Group, Questions
+from habitue.model.blocks import Block
+from habitue.model.past import PURCHASE, REFUND, Floats, Histories, Ints, Past
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A trained model made ready; the same for all customers, and read by many threads at once."""
+
+    state: behaviour.State
+    model: behaviour.Model
+    blocks: tuple[Block, ...]
+    products: Floats  # [I, E], see behaviour.opened
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is kept of a customer; k <= window newest sets with r products, t <= k of them in the stretch."""
+
+    sets: int  # ever
+    orders: int  # purchases ever
+    cents: int  # money ever, hundredths of a unit
+    first_at: float  # days since 1970-01-01 UTC, as all moments
+    ordered_at: Doubles  # moments of the newest purchases, batches.RECENT at most
+    at: Doubles  # [k]
+    bought: npt.NDArray[np.bool_]  # [k] the set is a purchase
+    size: Ints  # [k] products
+    item: npt.NDArray[np.int32]  # [r] places in `past.items`
+    quantity: Floats  # [r]
+    pause: Floats  # [t] days since the set before
+    tokens: Floats  # [t, D] what the first block reads
+    shown: tuple[Floats, ...]  # one a block: what later tokens see
+    answer: Floats  # [D] of the newest set, without a clock
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = [value for value in vars(self).values() if isinstance(value, np.ndarray)]
+        return sum(array.nbytes for array in (*arrays, *self.shown))
+
+
+def reader(state: behaviour.State, past: Past) -> Reader:
+    """Make a trained model ready to be asked about the products of `past`; nothing else of `past` is read."""
+    model, products = behaviour.opened(state, past)
+    return Reader(state, model, tuple(block for block in model.blocks if isinstance(block, Block)), products)
+
+
+def begin(reader: Reader) -> Memory:
+    """Return the memory of a customer nobody has met."""
+    width = reader.state.config.width
+    none = np.zeros(0)
+    return Memory(
+        sets=0,
+        orders=0,
+        cents=0,
+        first_at=0.0,
+        ordered_at=none,
+        at=none,
+        bought=none.astype(np.bool_),
+        size=none.astype(np.int64),
+        item=none.astype(np.int32),
+        quantity=none.astype(np.float32),
+        pause=none.astype(np.float32),
+        tokens=np.zeros((0, width), dtype=np.float32),
+        shown=tuple(block.begin().detach().numpy() for block in reader.blocks),
+        answer=np.zeros(width, dtype=np.float32),
+    )
+
+
+def append(
+    reader: Reader,
+    memory: Memory,
+    *,
+    at: float,
+    kind: str,
+    items: npt.ArrayLike,
+    quantities: npt.ArrayLike,
+    values: npt.ArrayLike,
+) -> Memory:
+    """Return the memory after one set more; the one given stays as it was.
+
+    at: days since 1970-01-01 UTC, not before the newest set; kind: a name as in TIMELINE; items: places in
+    `past.items`, each once; quantities in units, values in major units of money, one an item. A set is appended whole:
+    what belongs to one basket comes in one call. Raises ModelError for a set that is none.
+    """
+    item = np.asarray(items, dtype=np.int32)
+    quantity, money = np.asarray(quantities, dtype=np.float32), np.asarray(values, dtype=np.float32)
+    _check(reader, memory, at, item, quantity, money)
+    state, model = reader.state, reader.model
+    own = int(np.rint(money.astype(np.float64) * 100).sum())
+    with torch.inference_mode():
+        numbers = _numbers(memory, state, at, size=len(item), money=own / 100)
+        basket = model.items[torch.from_numpy(item.astype(np.int64))].mean(0, keepdim=True)
+        token = model.tokens(
+            basket,
+            torch.tensor([state.kinds.index(kind) if kind in state.kinds else len(state.kinds)]),
+            torch.tensor([int(at % 1 * 24)]),
+            torch.tensor([int((np.floor(at) + 3) % 7)]),
+            numbers,
+        )
+        purchase = kind == PURCHASE
+        old, new = batches.first_in_sight(np.array([memory.sets, memory.sets + 1]), state.config.window)
+        gone = int(new - old)  # sets that leave the stretch
+        late = max(len(memory.at) + 1 - state.config.window, 0)  # sets that leave the window
+        rows = int(memory.size[:late].sum())
+        after = Memory(
+            sets=memory.sets + 1,
+            orders=memory.orders + purchase,
+            cents=memory.cents + own,
+            first_at=memory.first_at if memory.sets else at,
+            ordered_at=np.r_[memory.ordered_at, at][-batches.RECENT :] if purchase else memory.ordered_at,
+            at=np.r_[memory.at, at][late:],
+            bought=np.r_[memory.bought, purchase][late:],
+            size=np.r_[memory.size, len(item)][late:],
+            item=np.r_[memory.item, item][rows:],
+            quantity=np.r_[memory.quantity, quantity][rows:],
+            pause=np.r_[memory.pause, _pause(numbers).numpy()][gone:],
+            tokens=np.concatenate([memory.tokens, token.numpy()])[gone:],
+            shown=memory.shown,
+            answer=memory.answer,
+        )
+        return _read(reader, after, whole=gone > 0)
+
+
+def ask(reader: Reader, memory: Memory, *, at: float) -> Floats:
+    """Return float32 [I], logits of the customer's next set at `at`; O(W D + I D).
+
+    A customer without a set gets what `behaviour.answers` says of a stranger. Raises ModelError when `at` is not after
+    the newest set: a question sees only what came strictly before it.
+    """
+    if memory.sets and not at > memory.at[-1]:
+        raise ModelError(
+            "model.live",
+            found="the question's moment is not after the customer's newest set",
+            consequence="A question sees only what came strictly before it, and the set is in the memory already",
+            remedy="Ask at a later moment, or with the memory from before that set",
+        )
+    state, model = reader.state, reader.model
+    query = np.zeros(reader.products.shape[1], dtype=np.float32)
+    width = state.config.width
+    with torch.inference_mode():
+        if state.config.clock:
+            asked = _question(reader, memory, at)
+            query[:width], query[width:] = asked[0], model.trend(asked)[0]
+        else:
+            asked = torch.from_numpy(memory.answer)[None]
+            query[:width], query[width] = memory.answer, not memory.sets
+        scores: Floats = reader.products @ query
+        if state.again and memory.sets:
+            _, item, met = batches.met_before(*_met(memory, at), behaviour.AGAIN_DAYS, state.config.window)
+            places = torch.from_numpy(item)
+            scores[item] += model.gain(asked, torch.zeros_like(places), places, torch.from_numpy(met)).value.numpy()
+    return scores
+
+
+def _read(reader: Reader, memory: Memory, *, whole: bool) -> Memory:
+    """Let the newest set be read by every block; `whole`: the stretch began anew, read all of it."""
+    sets = len(memory.tokens)
+    new = range(sets) if whole else range(sets - 1, sets)
+    blocks, clock = reader.blocks, reader.state.config.clock
+    at, pause = memory.at[-sets:], torch.from_numpy(memory.pause)
+    x, shown = torch.from_numpy(memory.tokens), []
+    rows = [x[token : token + 1] for token in new]
+    for place, block in enumerate(blocks):
+        seen = block.begin() if whole else torch.from_numpy(memory.shown[place])
+        needed = place + 1 < len(blocks) or not clock  # with a clock nobody asks what the last block makes of a set
+        for row, token in enumerate(new):
+            seen = block.remember(rows[row], pause[token : token + 1], seen)
+            if needed:
+                rows[row] = block.look(
+                    rows[row], pause[token : token + 1], seen, _sight(at[: token + 1], at[token], clock)
+                )
+        shown.append(seen.numpy())
+    answer = memory.answer if clock else reader.model.exit(rows[-1])[0].numpy()
+    return dataclasses.replace(memory, shown=tuple(shown), answer=answer)
+
+
+def _question(reader: Reader, memory: Memory, at: float) -> Tensor:
+    """Return the vector of a question at a moment, [1, D]."""
+    state, model = reader.state, reader.model
+    numbers = _numbers(memory, state, at)
+    nobody = torch.zeros(0, dtype=torch.int64)
+    x = model.tokens(torch.zeros(0, state.config.width), torch.tensor([len(state.kinds) + 1]), nobody, nobody, numbers)
+    sight = _sight(memory.at[len(memory.at) - len(memory.tokens) :], at, clock=True, asks=True)
+    for block, shown in zip(reader.blocks, memory.shown, strict=True):
+        x = block.look(x, _pause(numbers), torch.from_numpy(shown), sight)
+    asked: Tensor = model.exit(x)
+    return asked
+
+
+def _sight(at: Doubles, now: float, clock: bool, *, asks: bool = False) -> Group:
+    """Return a group of one token that sees all sets of a stretch."""
+    back = torch.arange(len(at), 0, -1)[None, None]
+    gap = torch.from_numpy(batches.gaps(now - at))[None, None] if clock else None
+    ones = torch.ones(1, 1) if asks else None
+    return Group(torch.zeros(1, 1, dtype=torch.int64), torch.arange(len(at))[None], back, gap, ones)
+
+
+def _numbers(memory: Memory, state: behaviour.State, at: float, *, size: int = 0, money: float = 0.0) -> Tensor:
+    """Return what is known at a moment of the sets before it, [1, NUMBERS], as `batches.scaled` tells it."""
+    if not state.config.clock:
+        return torch.zeros(1, batches.NUMBERS)
+    some = np.array([memory.sets > 0])
+    recent = [np.array([np.count_nonzero(memory.ordered_at >= at - days)]) for days in batches.RECENT_DAYS]
+    numbers = batches.scaled(
+        since=np.array([at - memory.at[-1] if memory.sets else batches.NEVER]),
+        tenure=np.array([at - memory.first_at if memory.sets else 0.0]),
+        orders=np.array([memory.orders]),
+        spent=np.array([memory.cents / 100]),
+        recent=recent,
+        own=[np.array([np.log1p(size)]), np.array([np.sign(money) * np.log1p(np.abs(money))])],
+        angle=np.array([at / batches.YEAR * 2 * np.pi]),
+        some=some,
+        season=state.season,
+    )
+    return torch.from_numpy(numbers)
+
+
+def _pause(numbers: Tensor) -> Tensor:
+    """Return the days since the set before, [1], as `batches.collate` reads them off the numbers."""
+    return numbers[:, 0].expm1()
+
+
+def _met(memory: Memory, at: float) -> tuple[Histories, Questions]:
+    """Return the newest sets as a history of one user, and a question that sees them all."""
+    sets = len(memory.at)
+    history = Histories(
+        user_keys=np.zeros(1, dtype=np.int64),
+        set_start=np.array([0, sets]),
+        set_at=memory.at,
+        set_kind=np.where(memory.bought, 0, 1).astype(np.int8),
+        row_start=np.r_[0, np.cumsum(memory.size)],
+        row_item=memory.item,
+        row_quantity=memory.quantity,
+        row_value=np.zeros(len(memory.item), dtype=np.float32),
+        kinds=(PURCHASE, REFUND),
+    )
+    zero = np.zeros(1, dtype=np.int64)
+    end = np.array([sets])
+    return history, Questions(start=zero, end=end, user=zero, of=zero, before=end, at=np.array([at]), ranked=1)
+
+
+def _check(
+    reader: Reader, memory: Memory, at: float, item: npt.NDArray[np.int32], quantity: Floats, money: Floats
+) -> None:
+    """Raise ModelError for a set that is none."""
+    found = ""
+    if not len(item) or item.ndim != 1 or not item.shape == quantity.shape == money.shape:
+        found = "it has no product, or not one quantity and one value for each"
+    elif item.min() < 0 or item.max() >= len(reader.products) or len(np.unique(item)) < len(item):
+        found = f"a product is not one of the {len(reader.products):,} of the catalogue, or stands in it twice"
+    elif not (np.isfinite(quantity).all() and np.isfinite(money).all() and np.isfinite(at)):
+        found = "a quantity, a value or its moment is no finite number"
+    elif memory.sets and at < memory.at[-1]:
+        found = "it came before the customer's newest set"
+    if found:
+        raise ModelError(
+            "model.live, a set to append",
+            found=found,
+            consequence="What is kept of the customer would no longer be what the whole history gives",
+            remedy="Leave out what is not in the catalogue, add up what stands twice, and append sets by time",
+        )
