@@ -26,7 +26,7 @@ from habitue import evaluate, prepare, quality
 from habitue.core import plugins
 from habitue.core.progress import steps
 from habitue.core.runtime import Runtime, peak_mb
-from habitue.core.schemas import EVENTS, ITEMS, REFUSED, USERS, Events, Items, Labels, Metrics, Refused, Users
+from habitue.core.schemas import EVENTS, ITEMS, REFUSED, REPAIRS, USERS, Events, Items, Labels, Metrics, Refused, Users
 from habitue.core.workspace import Workspace
 from habitue.encode import text
 from habitue.evaluate.measured import Measured
@@ -35,6 +35,7 @@ from habitue.model.past import Floats, Past, histories, next_sets, reads
 from habitue.plan import Plan
 from habitue.prepare import leakage
 from habitue.protect import identities
+from habitue.quality.repairs import mend
 
 TRAIN_EVERY_DAYS = 7  # a moment of training for churn and value each week; LOG.md, "trees"
 TRAIN_HISTORY_DAYS = 60  # a shop known for a shorter time has no past to learn from
@@ -44,7 +45,7 @@ TRAIN_HISTORY_DAYS = 60  # a shop known for a shorter time has no past to learn 
 class Tables:
     """A shop as it stands in the lake, joined people under one key."""
 
-    raw: Events  # as imported
+    raw: Events  # as imported, the repairs somebody asked for done
     events: Events  # after quality.clean
     dropped: pl.DataFrame  # code, rows, money
     items: Items
@@ -77,14 +78,18 @@ class Outcome:
 
 
 def read(workspace: Workspace, plan: Plan) -> Tables:
-    """Read the lake, put joined people under one key, and clean."""
-    raw = workspace.lake.read(EVENTS)
-    joined = identities.joins(workspace.identities)
-    raw = raw.join(joined, on="user_key", how="left", maintain_order="left")
-    raw = raw.with_columns(user_key=pl.coalesce("became", "user_key")).drop("became")
-    events, dropped = quality.clean(raw, plan.quality)
+    """Read the lake, put joined people under one key, do the repairs in force, and clean."""
+    raw = joined(workspace.lake.read(EVENTS), identities.joins(workspace.identities))
     items, users, refused = (workspace.lake.read(table) for table in (ITEMS, USERS, REFUSED))
+    raw, items = mend(raw, items, workspace.lake.read(REPAIRS))
+    events, dropped = quality.clean(raw, plan.quality)
     return Tables(raw, events, dropped, items, users, refused, identities.known_keys(workspace.identities))
+
+
+def joined(frame: pl.DataFrame, joins: pl.DataFrame) -> pl.DataFrame:
+    """Put joined people under one key; `joins`: user_key, became."""
+    with_new = frame.join(joins, on="user_key", how="left", maintain_order="left")
+    return with_new.with_columns(user_key=pl.coalesce("became", "user_key")).drop("became")
 
 
 def look_back(tables: Tables, *, as_of: dt.datetime, plan: Plan, train: bool = True) -> tuple[Past, dict[str, str]]:

@@ -12,6 +12,7 @@ from habitue.core.workspace import Config as Workspace
 from habitue.encode.text import Config as Words
 from habitue.model.blend import Config as Blend
 from habitue.quality import Config as Quality
+from habitue.quality.limits import Config as Check
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Plan:
     source: tuple[Source, ...] = ()
     season: Season = Season(factor=1.0, source="none was stated")  # of the horizon's level; fixed before it is opened
     quality: Quality = field(default_factory=Quality)
+    check: Check = field(default_factory=Check)
     words: Words = field(default_factory=Words)
     blend: Blend = field(default_factory=Blend)
 

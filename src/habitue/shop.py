@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,31 +12,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from habitue import collect, quality
+from habitue import collect
 from habitue.core import settings, workspace
 from habitue.core.errors import ModelError, UsageError, did_you_mean
 from habitue.core.progress import stage
-from habitue.core.schemas import PURCHASE, Findings, Quality
+from habitue.core.schemas import PURCHASE
 from habitue.protect import identities
 
 if TYPE_CHECKING:  # torch takes seconds to load: an import or a check of a file must not wait for it
     from habitue.apply.personas import Personas
+    from habitue.checking import Checked
     from habitue.model import blend
     from habitue.model.past import Past
     from habitue.pipeline import Tables
     from habitue.plan import Plan
+    from habitue.quality.repairs import Proposal
 
 MODEL = "blend"  # what answers: the late fusion of every view
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What `Shop.check` found."""
-
-    findings: Findings
-    scores: Quality
-    refused: pl.DataFrame  # code, rows, sentence (of the first)
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -78,20 +69,28 @@ class Shop:
         """Bring a CSV or Parquet file in; see `collect.import_file`."""
         return collect.import_file(self.space, file, mapping, seed=seed)
 
-    def check(self) -> Checked:
-        """Say what the data is worth trusting; also written to reports/quality.json."""
-        tables = self._tables()
-        with stage("Looking through the tables"):
-            found = quality.inspect(tables.raw, tables.items, known=tables.known, refused=tables.refused)
-            scores = quality.scores(tables.raw, tables.items, tables.users, known=tables.known)
-        refused = tables.refused.group_by("code", maintain_order=True).agg(
-            rows=pl.len().cast(pl.Int64), sentence=pl.col("sentence").first()
-        )
-        path = self.space.reports / "quality.json"
-        path.parent.mkdir(exist_ok=True)
-        told = {"findings": found.to_dicts(), "scores": scores.to_dicts(), "refused": refused.to_dicts()}
-        path.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
-        return Checked(found, scores, refused, path)
+    def check(self, *, before: str | None = None, after: str | None = None) -> Checked:
+        """Say what the data is worth trusting; also written to reports/quality.html and reports/quality.json.
+
+        `before`, `after`: the two periods of drift, e.g. '2011-01-01..2011-03-31' (default: the latest weeks). Raises
+        no error for bad data: `Checked.hold` does, when a limit of the plan is broken.
+        """
+        from habitue import checking
+
+        between = None if before is None or after is None else (checking.period(before), checking.period(after))
+        return checking.run(self.space, self.plan, between=between)
+
+    def repair(self, name: str) -> Proposal:
+        """Make one of the repairs that a check proposes; `undo` takes it back. Raises UsageError for any other name."""
+        from habitue import checking
+
+        return checking.repair(self.space, self.plan, name)
+
+    def undo(self, name: str) -> int:
+        """Take a repair back; returns how many entries it had. Raises UsageError when it is not in force."""
+        from habitue import checking
+
+        return checking.undo(self.space, name)
 
     def train(self, *, as_of: str | dt.date | None = None) -> Trained:
         """Fit the customer model and the simple models beside it on what is known before `as_of` (default: all).
@@ -258,13 +257,18 @@ class Shop:
         return backtest.run(self, cut=cut)
 
     def run(self) -> dict[str, str]:
-        """Import the plan's [[source]] files, check, train and report; returns where each result is."""
+        """Import the plan's [[source]] files, check, train and report; returns where each result is.
+
+        Raises QualityError, before training, when the data breaks a limit of the plan.
+        """
         done: dict[str, str] = {}
         for source in self.plan.source:
             told = self.import_(self.folder / source.file, mapping=self.folder / source.mapping)
             done[source.file] = f"{told.read:,} rows read, {told.new:,} new, {told.refused:,} refused"
+        checked = self.check()
+        checked.hold()
         return done | {
-            "check": str(self.check().path),
+            "check": str(checked.page),
             "model": str(self.train().folder),
             "report": str(self.report()),
         }

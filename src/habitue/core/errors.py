@@ -46,6 +46,10 @@ class LakeError(HabitueError):
     """The lake or the workspace cannot be read or written."""
 
 
+class QualityError(HabitueError):
+    """The data is worse than the plan allows."""
+
+
 class LeakageError(HabitueError):
     """A column knows the future."""
 

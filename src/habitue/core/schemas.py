@@ -375,7 +375,7 @@ FINDINGS = Table(
     "findings",
     1,
     "one thing quality found, with the money it touches",
-    ("code",),
+    ("code", "table"),
     (
         Col("code", "str", "one word with underscores"),
         Col("table", "str", "the table it is in"),
@@ -403,6 +403,41 @@ QUALITY = Table(
     ),
 )
 
+CHECKS = Table(
+    "checks",
+    1,
+    "one score of one table as one `habitue check` took it; the trend is read from here",
+    ("checked_at", "table", "dimension", "measure"),
+    (
+        Col("checked_at", "utc", "when the check ran"),
+        Col("table", "str", ""),
+        Col("dimension", "str", "completeness, consistency, accuracy or diversity"),
+        Col("measure", "str", "what is measured"),
+        Col("score", "f64", "0 to 1; 1 is best"),
+        Col("rows", "i64", "rows the table had"),
+    ),
+)
+
+REPAIRS = Table(
+    "repairs",
+    1,
+    "what one repair does to one row; EVENTS and ITEMS stay as imported, and reading them applies it",
+    ("repair_id", "event_id", "line", "item_id"),
+    (
+        Col("repair_id", "str", "one application of a repair; it is undone as one"),
+        Col("repair", "str", "its name, e.g. drop_bots"),
+        Col("applied_at", "utc", "when somebody asked for it; repairs are applied in this order"),
+        Col("table", "str", "events (the row is event_id, line) or items (the product item_id, in both tables)"),
+        Col("event_id", "str?", "the row of EVENTS"),
+        Col("line", "i32?", "the row of EVENTS"),
+        Col("user_key", "i64?", "the person of the row, so that an erasure finds it"),
+        Col("item_id", "str?", "the product"),
+        Col("column", "str?", "the column that is set; null = the row is left out"),
+        Col("value", "str?", "what it is set to, as text; a moment in microseconds since 1970"),
+        Col("money", "f64", "net money of the row as it was; major units"),
+    ),
+)
+
 TABLES = (
     EVENTS,
     ITEMS,
@@ -423,6 +458,8 @@ TABLES = (
     METRICS,
     FINDINGS,
     QUALITY,
+    CHECKS,
+    REPAIRS,
 )
 
 Events = Annotated[pl.DataFrame, EVENTS]
@@ -444,6 +481,8 @@ Reasons = Annotated[pl.DataFrame, REASONS]
 Metrics = Annotated[pl.DataFrame, METRICS]
 Findings = Annotated[pl.DataFrame, FINDINGS]
 Quality = Annotated[pl.DataFrame, QUALITY]
+Checks = Annotated[pl.DataFrame, CHECKS]
+Repairs = Annotated[pl.DataFrame, REPAIRS]
 
 
 def check(frame: pl.DataFrame, table: Table, *, at: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import polars as pl
 
@@ -21,48 +20,11 @@ from habitue.core.schemas import (
     check,
 )
 from habitue.quality import rows
-from habitue.quality.cancellations import matched
+from habitue.quality.ledger import Finding, Ledger, ledger, plain, unbraced
 from habitue.quality.products import Rule, judge
 
 HUGE = 0.001  # a purchase line above this share of the shop's net money is worth a look
 EXAMPLES = 6  # codes named in a sentence
-
-
-@dataclass(frozen=True)
-class _Ledger:
-    """The lines of one shop and what shares are taken of."""
-
-    lines: pl.DataFrame  # EVENTS with known, repeat, matched and covered (bool)
-    net: float
-    unit: str  # before each sum in a sentence: the currency, where there is one
-
-    def finding(
-        self, code: str, dimension: str, where: pl.Expr | pl.Series, sentence: str, treatment: str
-    ) -> dict[str, object] | None:
-        """One row of FINDINGS; None when no row is touched. `sentence` may use {rows}, {orders}, {money}, {share}."""
-        touched = self.lines.filter(where).select("order_id", value=rows.money())
-        if touched.is_empty():
-            return None
-        money = round(float(touched["value"].sum()), 2) + 0.0
-        orders = touched["order_id"].drop_nulls().n_unique()
-        share = money / self.net if self.net else 0.0
-        words = sentence.format(
-            rows=f"{touched.height:,}",
-            orders=f"{orders:,}",
-            money=f"{self.unit}{money:,.2f}",
-            share=f"{100 * share:.1f} %",
-        )
-        return {
-            "code": code,
-            "table": "events",
-            "dimension": dimension,
-            "sentence": words,
-            "rows": touched.height,
-            "orders": orders,
-            "money": money,
-            "share": share,
-            "treatment": treatment,
-        }
 
 
 def inspect(
@@ -76,27 +38,18 @@ def inspect(
     """
     check(events, EVENTS, at="quality.inspect")
     check(items, ITEMS, at="quality.inspect")
-    named = known.filter("known")["user_key"]
-    lines = events.with_columns(
-        known=pl.col("user_key").is_in(named.implode()),
-        repeat=rows.is_repeat(events),
-        matched=matched(events),
-        covered=matched(events, whole=False),
-    )
-    currencies = events["currency"].drop_nulls().unique().to_list()
-    unit = f"{currencies[0]} " if len(currencies) == 1 else ""
-    ledger = _Ledger(lines, float(lines.select(rows.money().sum()).item()), unit)
+    lines = ledger(events, known)
     found = [
-        *_people(ledger),
-        *_lines(ledger),
-        *_cancelled(ledger),
-        *_codes(ledger, rule or Rule()),
-        *_tables(ledger, items, refused),
+        *_people(lines),
+        *_lines(lines),
+        *_cancelled(lines),
+        *_codes(lines, rule or Rule()),
+        *_tables(lines, items, refused),
     ]
     return pl.DataFrame([f for f in found if f is not None], schema=FINDINGS.schema)
 
 
-def _people(ledger: _Ledger) -> Iterator[dict[str, object] | None]:
+def _people(ledger: Ledger) -> Iterator[Finding | None]:
     yield ledger.finding(
         "no_customer",
         "completeness",
@@ -106,7 +59,7 @@ def _people(ledger: _Ledger) -> Iterator[dict[str, object] | None]:
     )
 
 
-def _lines(ledger: _Ledger) -> Iterator[dict[str, object] | None]:
+def _lines(ledger: Ledger) -> Iterator[Finding | None]:
     yield ledger.finding(
         "exact_repeat",
         "consistency",
@@ -147,7 +100,7 @@ def _lines(ledger: _Ledger) -> Iterator[dict[str, object] | None]:
     )
 
 
-def _cancelled(ledger: _Ledger) -> Iterator[dict[str, object] | None]:
+def _cancelled(ledger: Ledger) -> Iterator[Finding | None]:
     refund = pl.col("kind") == REFUND
     refunds = ledger.lines.filter(refund)
     whole, part = (int(refunds[name].sum()) for name in ("matched", "covered"))
@@ -170,7 +123,7 @@ def _cancelled(ledger: _Ledger) -> Iterator[dict[str, object] | None]:
     )
 
 
-def _codes(ledger: _Ledger, rule: Rule) -> Iterator[dict[str, object] | None]:
+def _codes(ledger: Ledger, rule: Rule) -> Iterator[Finding | None]:
     lines = ledger.lines.filter(pl.col("item_id").is_not_null())
     titles = lines.group_by("item_id").agg(
         every=pl.col("title").n_unique(), named=pl.col("title").drop_nulls().n_unique()
@@ -212,12 +165,12 @@ def _codes(ledger: _Ledger, rule: Rule) -> Iterator[dict[str, object] | None]:
         "accuracy",
         pl.col("item_id").is_in(services["item_id"].implode()),
         f"{services.height:,} codes are no products, by the shape of the code and its words: {{rows}} rows, {{money}} "
-        f"net; the largest: {_plain(examples)}.",
+        f"net; the largest: {unbraced(examples)}.",
         "kept as money; never recommended",
     )
 
 
-def _tables(ledger: _Ledger, items: Items, refused: Refused | None) -> Iterator[dict[str, object] | None]:
+def _tables(ledger: Ledger, items: Items, refused: Refused | None) -> Iterator[Finding | None]:
     currencies = ledger.lines.filter(rows.paid())["currency"].drop_nulls().unique().sort()
     yield ledger.finding(
         "several_currencies",
@@ -238,19 +191,11 @@ def _tables(ledger: _Ledger, items: Items, refused: Refused | None) -> Iterator[
         check(refused, REFUSED, at="quality.inspect")
         codes = refused.group_by("code").len().sort("len", "code", descending=[True, False])
         reasons = ", ".join(f"{count:,} {code}" for code, count in codes.iter_rows())
-        yield {
-            "code": "refused",
-            "table": "refused",
-            "dimension": "accuracy",
-            "sentence": f"{refused.height:,} rows were refused at the door ({reasons}); their money is unknown.",
-            "rows": refused.height,
-            "orders": None,
-            "money": 0.0,
-            "share": 0.0,
-            "treatment": "kept in REFUSED with the reason",
-        }
-
-
-def _plain(text: str) -> str:
-    """Keep braces of a shop's own words out of the format string."""
-    return text.replace("{", "{{").replace("}", "}}")
+        yield plain(
+            "refused",
+            "refused",
+            "accuracy",
+            f"{refused.height:,} rows were refused at the door ({reasons}); their money is unknown.",
+            refused.height,
+            "kept in REFUSED with the reason",
+        )

@@ -6,7 +6,7 @@ match, no price to check) has no row: nothing is scored that was not there to sc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import polars as pl
 
@@ -34,8 +34,12 @@ def scores(events: Events, items: Items, users: Users, *, known: pl.DataFrame, r
         *_accuracy(events, paid, rule or Rule()),
         *_diversity(paid, named),
     ]
-    schema = QUALITY.schema
-    return pl.DataFrame([m for m in measures if m[3] is not None], schema=schema, orient="row")
+    return table_of(measures)
+
+
+def table_of(measures: Iterable[Measure]) -> Quality:
+    """Return QUALITY of the measures that could be taken."""
+    return pl.DataFrame([m for m in measures if m[3] is not None], schema=QUALITY.schema, orient="row")
 
 
 def _completeness(
@@ -111,27 +115,27 @@ def _diversity(paid: pl.DataFrame, named: pl.DataFrame) -> Iterator[Measure]:
     where = "diversity"
     bought = paid.filter(pl.col("kind") == PURCHASE, pl.col("quantity") > 0, pl.col("price") > 0)
     lines = bought.drop_nulls("item_id").group_by("item_id").len()["len"]
-    yield "events", where, "products", _evenness(lines), "entropy of purchase lines over products / ln products"
+    yield "events", where, "products", evenness(lines), "entropy of purchase lines over products / ln products"
     money = bought.join(named, on="user_key", how="semi").group_by("user_key").agg(pl.col("value").sum())["value"]
     yield (
         "events",
         where,
         "customers",
-        _evenness(money),
+        evenness(money),
         "entropy of purchase money over known customers / ln customers",
     )
     days = bought.select(pl.col("at").dt.date().alias("day"))["day"]
     span = (days.max() - days.min()).days + 1 if days.len() else 0  # type: ignore[operator, union-attr]
     yield "events", where, "days", days.n_unique() / span if span else None, "days (UTC) with a purchase / days spanned"
     hours = bought.group_by(pl.col("at").dt.weekday()).len()["len"]
-    yield "events", where, "weekdays", _evenness(hours, of=7), "entropy of purchase lines over weekdays (UTC) / ln 7"
+    yield "events", where, "weekdays", evenness(hours, of=7), "entropy of purchase lines over weekdays (UTC) / ln 7"
 
 
 def _share(hit: pl.Series) -> float | None:
     return None if hit.is_empty() else float(hit.sum() / hit.len())
 
 
-def _evenness(amounts: pl.Series, of: int | None = None) -> float | None:
+def evenness(amounts: pl.Series, of: int | None = None) -> float | None:
     """Shannon entropy of the shares, over the largest there could be (Pielou 1966); 1 = all alike, None below two."""
     amounts = amounts.filter(amounts > 0).sort().cast(pl.Float64)
     count = of or amounts.len()
