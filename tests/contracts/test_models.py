@@ -5,6 +5,7 @@ import datetime as dt
 import functools
 import importlib
 import pkgutil
+import re
 from types import ModuleType
 
 import numpy as np
@@ -17,10 +18,12 @@ from sklearn.metrics import roc_auc_score
 import habitue.model
 from habitue import prepare
 from habitue.collect import synthetic
+from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
+from habitue.core.schemas import FEATURES
 from habitue.encode import text
 from habitue.model import behaviour, blocks, load, save, trees
-from habitue.model.past import Past, check_past, histories, next_sets
+from habitue.model.past import Histories, Past, check_past, histories, next_sets, reads
 
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 CUT = START + dt.timedelta(days=210)  # half the users stopped ordering on day 160
@@ -294,3 +297,74 @@ def test_survives_a_product_nobody_has_bought(model):
     timeline = prepare.timeline(prepare.split(events(), CUT)[0])
     launched = dataclasses.replace(past(), items=items, histories=histories(timeline, items), words=words)
     answers(model, fit(model, launched), launched)
+
+
+@every_model()
+def test_words_that_are_no_numbers_are_refused_or_not_read(model):
+    words = past().words.copy()
+    words.data[3] = np.nan
+    broken = dataclasses.replace(past(), words=words)
+    try:
+        state = fit(model, broken)
+    except ModelError as error:
+        assert re.search(r"the products' words: 1 weights are NaN or infinite\. .*'words' or 'content' = 0", str(error))
+    else:
+        answers(model, state, broken)
+        assert reads(config(model)) == ["events"]
+
+
+def crowd(many: int) -> Past:
+    """Twelve users of three events, one of a single event, and one who bought the first product `many` times."""
+    day = past().day
+    count = np.array([many, 1, *[3] * 12])
+    items = [np.zeros(many), [1], *([(u + turn) % 3 for turn in range(3)] for u in range(12))]
+    days = [np.arange(many, 0, -1) / 1000, [7], *([140 - 40 * turn - u for turn in range(3)] for u in range(12))]
+    ones = np.ones(int(count.sum()), dtype=np.float32)
+    every = Histories(
+        user_keys=np.arange(len(count)),
+        set_start=np.concatenate([[0], np.cumsum(count)]),
+        set_at=day - np.concatenate(days),
+        set_kind=np.zeros(len(ones), dtype=np.int8),
+        row_start=np.arange(len(ones) + 1),
+        row_item=np.concatenate(items).astype(np.int32),
+        row_quantity=ones,
+        row_value=ones,
+    )
+    none = {name: getattr(past(), name)[:0] for name in ("features", "train_features", "train_labels")}
+    known = np.ones(len(count), dtype=bool)
+    return dataclasses.replace(past(), items=("a", "b", "c"), histories=every, known=known, words=None, **none)
+
+
+@pytest.mark.slow
+@every_model()
+def test_survives_a_user_of_one_event_and_one_of_100_000_all_of_one_product(model):
+    shop = crowd(100_000)
+    if model is trees:
+        with pytest.raises(ModelError, match="0 labelled rows"):
+            fit(model, shop)
+        return
+    state = fit(model, shop)
+    if "rank" in model.ANSWERS:
+        scores = model.score(state, shop)
+        assert scores.shape == (14, 3) and np.isfinite(scores).all()
+    else:
+        answers(model, state, shop)
+
+
+@every_model("churn")
+def test_survives_labels_of_one_class_and_features_that_never_differ(model):
+    for churned in (True, False):
+        labels = past().train_labels.with_columns(churned=pl.lit(churned), value=pl.lit(0.0 if churned else 5.0))
+        same = [pl.lit(1.0).alias(c) for c in past().features.columns if c not in FEATURES.schema]
+        flat = dataclasses.replace(
+            past(),
+            train_labels=labels,
+            features=past().features.with_columns(same),
+            train_features=past().train_features.with_columns(same),
+        )
+        said = answers(model, fit(model, flat), flat)
+        if model is trees:  # it learns from these labels alone
+            assert np.allclose(said["churn"], churned, atol=0.05) and (
+                churned or np.allclose(said["value"], 5, atol=0.5)
+            )
+            assert not churned or not said["value"].any()

@@ -24,7 +24,7 @@ def test_words_become_a_few_numbers_of_mean_square_one():
 def test_words_that_are_no_numbers_are_refused():
     words = sp.random(30, 50, density=0.3, format="csr", random_state=0)
     words.data[3] = np.nan
-    with pytest.raises(ModelError, match="1 weights are NaN.*content = 0"):
+    with pytest.raises(ModelError, match="1 weights are NaN.*'content' = 0"):
         seeds.content(words, 8, 30)
     assert seeds.content(words, 0, 30).shape == (30, 0)
 

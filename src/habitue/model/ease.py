@@ -17,7 +17,7 @@ from scipy.linalg import lapack
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
-from habitue.model.past import FOR_EVER, Floats, Past, columns, freshness, places, purchases
+from habitue.model.past import FOR_EVER, Floats, Past, check_words, columns, freshness, places, purchases
 
 ANSWERS = frozenset({"rank"})
 
@@ -80,6 +80,7 @@ def add_words(gram: Floats, words: sp.csr_matrix | None, weight: float) -> bool:
     """Add `weight` x words words' to `gram` [I, I], a block of rows at a time; return whether there was any to add."""
     if words is None or not weight or not words.nnz:
         return False
+    check_words(words)
     others = sp.csc_matrix(words.T) * np.float32(weight)
     for start in range(0, len(gram), ROWS_A_BLOCK):
         rows = slice(start, start + ROWS_A_BLOCK)

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 from habitue.core.errors import SettingsError
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
-from habitue.model.past import FOR_EVER, Floats, Past, columns, freshness, places, purchases
+from habitue.model.past import FOR_EVER, Floats, Past, check_words, columns, freshness, places, purchases
 
 ANSWERS = frozenset({"rank"})
 
@@ -115,6 +115,7 @@ def _bm25(people: sp.csr_matrix) -> sp.csc_matrix:
 
 
 def _by_words(words: sp.csr_matrix, count: int) -> sp.csr_matrix:
+    check_words(words)
     others = words.T.tocsc()
     return largest_of_rows(lambda rows: (words[rows] @ others).toarray(), words.shape[0], count)
 

@@ -24,6 +24,7 @@ import numpy.typing as npt
 import polars as pl
 import scipy.sparse as sp
 
+from habitue.core.errors import ModelError
 from habitue.core.schemas import FEATURES, LABELS, TIMELINE, Features, Labels, Timeline, check
 
 PURCHASE = "Order Completed"
@@ -281,6 +282,17 @@ def check_past(past: Past) -> None:
     check(past.features, FEATURES, at="model.past.features")
     check(past.train_features, FEATURES, at="model.past.train_features")
     check(past.train_labels, LABELS, at="model.past.train_labels")
+
+
+def check_words(words: sp.csr_matrix) -> None:
+    """Raise ModelError for words' weights that are NaN or infinite; O(weights)."""
+    if not np.isfinite(words.data).all():
+        raise ModelError(
+            "the products' words",
+            found=f"{int((~np.isfinite(words.data)).sum()):,} weights are NaN or infinite",
+            consequence="Every score that reads them would become NaN",
+            remedy="Mend what encodes the words, or leave them out (a model's setting 'words' or 'content' = 0)",
+        )
 
 
 def _starts(counts: npt.NDArray[np.int64]) -> Ints:

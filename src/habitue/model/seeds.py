@@ -8,8 +8,7 @@ import torch
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
-from habitue.core.errors import ModelError
-from habitue.model.past import Floats, Histories, Ints
+from habitue.model.past import Floats, Histories, Ints, check_words
 
 SMALL = 0.01  # root mean square of the noise on the table that training starts from
 NEAR = 5  # sets; products met within so many of each other are met together
@@ -21,13 +20,7 @@ def content(words: sp.csr_matrix | None, dimensions: int, items: int) -> Floats:
     """Return the words' leading singular vectors [I, C], mean square 1; C = 0 without words."""
     if words is None or not words.count_nonzero() or not dimensions:
         return np.zeros((items, 0), dtype=np.float32)
-    if not np.isfinite(words.data).all():
-        raise ModelError(
-            "the products' words",
-            found=f"{int((~np.isfinite(words.data)).sum()):,} weights are NaN or infinite",
-            consequence="Every product's vector would become NaN",
-            remedy="Mend what encodes the words, or leave them out with the setting content = 0",
-        )
+    check_words(words)
     kept = min(dimensions, *words.shape)
     left, size, _ = randomized_svd(words, kept, random_state=0)
     content = left * size

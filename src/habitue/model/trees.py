@@ -54,7 +54,7 @@ class State:
 
     features: tuple[str, ...]
     churn: tuple[str, ...]
-    value: tuple[str, ...]
+    value: tuple[str, ...]  # () where nobody had spent anything: nothing is foretold to be spent
 
 
 def fit(past: Past, config: Config, *, runtime: Runtime) -> State:
@@ -96,7 +96,9 @@ def fit(past: Past, config: Config, *, runtime: Runtime) -> State:
             money,
             {**common, "objective": "tweedie", "tweedie_variance_power": config.tweedie_power},
             config,
-        ),
+        )
+        if money.any()
+        else (),
     )
 
 
@@ -112,7 +114,8 @@ def predict(state: State, past: Past) -> pl.DataFrame:
     )
     rows = _matrix(asked, state.features)
     churn, value = (
-        np.mean([np.asarray(lgb.Booster(model_str=text).predict(rows)) for text in texts], axis=0)
+        sum((np.asarray(lgb.Booster(model_str=text).predict(rows)) for text in texts), np.zeros(len(rows)))
+        / max(len(texts), 1)
         for texts in (state.churn, state.value)
     )
     return users.with_columns(churn=churn, value=value)
