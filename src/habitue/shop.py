@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # torch takes seconds to load: an import or a check of a file
     from habitue.plan import Plan
     from habitue.quality.repairs import Proposal
 
+TASKS = ("churn", "churn_7", "churn_30", "churn_90", "value")
 MODEL = "blend"  # what answers: the late fusion of every view
 
 
@@ -169,21 +170,29 @@ class Shop:
     def predict(self, task: str, *, as_of: str | dt.date | None = None) -> pl.DataFrame:
         """Return user_id, user_key, as_of, score, orders, spent of every known customer, highest score first.
 
-        `task` churn: probability of no order within the plan's horizon_days; value: expected money in it. Raises
-        UsageError for another task, ModelError when no model was trained by `as_of`.
+        `task` churn: probability of no order within the plan's horizon_days; value: expected money in it; churn_7,
+        churn_30, churn_90: probability of no order within so many days. Raises UsageError for another task, ModelError
+        when no model was trained by `as_of` and when its past was too short to show so many days.
         """
         from habitue.model import blend
 
-        if task not in ("churn", "value"):
+        if task not in TASKS:
             raise UsageError(
                 "predict",
                 found=f"there is no task '{task}'",
                 consequence="Nothing can be predicted by that name",
-                remedy="Ask for churn or value",
+                remedy=f"Ask for {', '.join(TASKS[:-1])} or {TASKS[-1]}",
             )
         tables = self._tables()
         past, _, trained = self._ask(tables, as_of)
         told: pl.DataFrame = blend.predict(trained.state, past.take(np.flatnonzero(past.known)))
+        if task not in told.columns:
+            raise ModelError(
+                f"predict {task}",
+                found="the model was trained on a past too short to show it, or without the flagship",
+                consequence="It never saw so many days go by, so it would be guessing",
+                remedy="Ask for a shorter time, or train again when the ledger is longer",
+            )
         events = tables.events.filter(pl.col("at") < past.as_of)
         so_far = events.group_by("user_key").agg(
             orders=pl.col("order_id").filter(pl.col("kind") == PURCHASE).n_unique().cast(pl.Int64),

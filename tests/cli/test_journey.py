@@ -121,7 +121,9 @@ def test_python_gives_the_same_and_asks_no_model_that_knows_the_future(shop):
     assert (value["score"] >= 0).all()
     with pytest.raises(ModelError, match="knows the shop after 2024-06-01.*habitue train --as-of 2024-06-01"):
         opened.predict("churn", as_of="2024-06-01")
-    with pytest.raises(UsageError, match="there is no task 'sales'.*Ask for churn or value"):
+    with pytest.raises(
+        UsageError, match="there is no task 'sales'.*Ask for churn, churn_7, churn_30, churn_90 or value"
+    ):
         opened.predict("sales")
     with pytest.raises(SettingsError, match="is not a date"):
         opened.predict("churn", as_of="yesterday")

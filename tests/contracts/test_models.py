@@ -130,7 +130,11 @@ def answers(model: ModuleType, state: object, asked: Past) -> dict[str, np.ndarr
         assert table["user_key"].to_list() == asked.histories.user_keys.tolist()
         assert table.schema["churn"] == table.schema["value"] == pl.Float64
         said["churn"], said["value"] = table["churn"].to_numpy(), table["value"].to_numpy()
-        assert ((said["churn"] >= 0) & (said["churn"] <= 1)).all()
+        more = table.drop("user_key", "churn", "value")  # what a model tells beside: probabilities all
+        assert all(kind == pl.Float64 for kind in more.schema.values())
+        said |= {name: more[name].to_numpy() for name in more.columns}
+        for name in {"churn", *more.columns}:
+            assert ((said[name] >= 0) & (said[name] <= 1)).all(), name
     for name, values in said.items():
         assert np.isfinite(values).all(), name
     return said

@@ -121,6 +121,31 @@ def test_foretells_who_left_and_what_the_others_spend():
     assert roc_auc_score(~lapsed, said["value"]) > 0.99
 
 
+def test_foretells_the_wait_and_what_is_done_next():
+    """Half the users left on day 160; the others order every few days, and nobody ever sends anything back."""
+    said = behaviour.predict(fitted(), past_at())
+    assert said.columns == [
+        *("user_key", "churn", "value", "churn_7", "churn_30", "churn_90"),
+        *("next_order_completed", "next_order_refunded"),
+    ]
+    lapsed = np.array([user // 4 % 2 == 0 for user in said["user_key"]])
+    assert roc_auc_score(lapsed, said["churn_30"]) > 0.95
+    assert said["churn_30"].to_numpy()[lapsed].mean() > 0.6 > 0.4 > said["churn_30"].to_numpy()[~lapsed].mean()
+    assert (said["churn_7"] >= said["churn_30"]).all() and (said["churn_30"] >= said["churn_90"]).all()
+    assert (said["next_order_completed"] > 0.9).all()
+    np.testing.assert_allclose(said["next_order_completed"] + said["next_order_refunded"], 1, atol=1e-6)
+
+
+def test_what_the_past_was_too_short_to_show_is_not_answered():
+    young = dataclasses.replace(
+        past_at(), train_labels=past_at().train_labels.filter(pl.col("as_of") >= CUT - dt.timedelta(days=45))
+    )
+    state = behaviour.fit(young, dataclasses.replace(TINY, steps=3), runtime=RUNTIME)
+    assert state.seen == 42
+    said = behaviour.predict(state, young)
+    assert "churn_30" in said.columns and "churn_90" not in said.columns
+
+
 def test_what_lies_after_a_set_does_not_reach_it():
     """Each question's answer is the same, bit for bit, whatever the sets after it hold."""
     every, model, state = past_at().histories, *restored()
@@ -158,7 +183,7 @@ def test_an_answer_does_not_depend_on_who_else_is_asked(users, mixer):
     """But for the last bits: longer stretches beside one's own change the order of sums."""
     state = fitted(dataclasses.replace(STILL, mixer=mixer))
     alone, together = past_at().take(users), past_at()
-    for answer in (behaviour.score, lambda s, p: behaviour.predict(s, p)["value"].to_numpy()):
+    for answer in (behaviour.score, lambda s, p: behaviour.predict(s, p).drop("user_key").to_numpy()):
         np.testing.assert_allclose(answer(state, alone), answer(state, together)[users], rtol=1e-4, atol=1e-5)
 
 
@@ -191,7 +216,7 @@ def test_vectors_are_the_answer_and_the_mean_of_the_sets(make_past):
     with torch.inference_mode():
         users, batch = next(behaviour._batches(fitted(), past))
         read, asked = model.read(batch), model(batch)
-        told = model.forecast.read(model.foretell(asked, batch))[0].numpy()
+        told = model.forecast.read(model.foretell(asked, batch))["churn"].numpy()
     assert sorted(users) == list(range(80)) and (np.diff(np.diff(every.set_start)[users]) >= 0).all()
     torch.testing.assert_close(asked, read[batch.asked], rtol=1e-5, atol=1e-6)
     place = int(np.flatnonzero(users == 0)[0])
@@ -246,6 +271,20 @@ def test_a_sample_of_all_products_is_the_whole_softmax(clock, monkeypatch):
     wanted, state = truth(), behaviour.fit(past_at(), TINY, runtime=RUNTIME)
     asked = wanted.any(axis=1)
     assert recall(behaviour.score(state, past_at())[asked], wanted[asked], 5) > 0.6  # all of them: above 0.65
+
+
+@pytest.mark.parametrize("clock", [True, False])
+def test_gbce_learns_from_a_few_negatives(clock, monkeypatch):
+    monkeypatch.setattr(behaviour, "GBCE_NEGATIVES", 12)  # of 40 products
+    state = behaviour.fit(past_at(), dataclasses.replace(TINY, clock=clock, loss="gbce"), runtime=RUNTIME)
+    wanted = truth()
+    asked = wanted.any(axis=1)
+    assert recall(behaviour.score(state, past_at())[asked], wanted[asked], 5) > 0.5  # popularity: 0.13
+
+
+def test_a_loss_that_there_is_not():
+    with pytest.raises(ModelError, match="setting 'loss'.*no loss 'hinge'.*softmax or gbce"):
+        behaviour.fit(past_at(), dataclasses.replace(TINY, loss="hinge"), runtime=RUNTIME)
 
 
 def test_a_lesson_is_asked_in_the_pause_before_it_and_sees_what_came_before_that_moment(make_past):

@@ -99,3 +99,29 @@ def test_of_many_one_in_twenty_is_held(make_past):
     assert len(hold_back(few).asked.known) == 200
     guests = dataclasses.replace(few, known=np.arange(1_000) < 100)
     assert len(hold_back(guests).asked.known) == 50 and hold_back(guests).asked.histories.user_keys.max() < 100
+
+
+def test_what_came_after_a_label_was_asked(make_past):
+    """Ten days' horizon; days before as_of. A refund is no purchase but it is the next kind."""
+    orders = [(1, 60, "a"), (1, 50, "a", REFUND), (1, 20, "b"), (2, 55, "a"), (3, 40, "a"), (3, 35.5, "b")]
+    past = make_past(*orders, items="ab", horizon_days=10)
+    asked_at = [(1, 59), (1, 45), (2, 54), (3, 55), (3, 40), (3, 35.5)]
+    rows = [
+        (user, past.as_of - dt.timedelta(days=day), past.as_of - dt.timedelta(days=day - 10)) for user, day in asked_at
+    ]
+    labels = pl.DataFrame(rows, schema=["user_key", "as_of", "horizon_end"], orient="row").with_columns(
+        churned=pl.lit(False), orders=pl.lit(0, pl.Int64), value=pl.lit(0.0)
+    )
+    given = lessons(dataclasses.replace(past, train_labels=labels), clock=True)
+    order = [given.label_at.tolist().index(past.day - day) for _, day in asked_at]
+    assert given.wait[order].tolist() == [39, 25, np.inf, 15, 0, 0]  # what lies at the moment itself comes after it
+    assert given.seen[order].tolist() == [59, 45, 54, 55, 40, 35.5]
+    kinds = past.histories.kinds
+    assert given.next_kind[order].tolist() == [
+        kinds.index(REFUND),
+        -1,
+        -1,
+        -1,
+        kinds.index(PURCHASE),
+        kinds.index(PURCHASE),
+    ]

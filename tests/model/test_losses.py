@@ -7,7 +7,15 @@ import torch
 from torch.distributions import LogNormal
 
 from habitue.model import losses
-from habitue.model.losses import CHUNK, Sparse, Trend, expected_money, set_cross_entropy, zero_inflated_log_normal
+from habitue.model.losses import (
+    CHUNK,
+    Sparse,
+    Trend,
+    expected_money,
+    generalised_bce,
+    set_cross_entropy,
+    zero_inflated_log_normal,
+)
 
 Q, ITEMS, WIDTH, TRENDS, MOMENTS = 2 * CHUNK + 7, 23, 5, 2, 4  # three chunks, the last one short
 
@@ -167,6 +175,50 @@ def test_under_autocast_the_loss_is_the_same_but_for_what_comes_in_rounded(given
     torch.testing.assert_close(loss, expected, rtol=1e-2, atol=0)
     loss.backward()
     assert rounded["queries"].grad.dtype == torch.bfloat16 and loss.dtype == torch.float32
+
+
+def test_generalised_bce_by_hand():
+    """Five products, two negatives: alpha = 1/2, t = 1/2: beta = 1/2 (1/2 (1 - 2) + 2) = 3/4.
+
+    Scores ln 3 (target, sigmoid 3/4) and -ln 3 and 0 (negatives, 1 - sigmoid 3/4 and 1/2).
+    """
+    table = torch.tensor([[0.0], [math.log(3)], [-math.log(3)], [9.0], [0.0]])
+    given = {
+        "queries": torch.tensor([[1.0]]),
+        "table": table,
+        "target": Sparse(torch.tensor([0]), torch.tensor([1]), torch.tensor([1.0])),
+        "weight": torch.tensor([2.0]),
+        "trust": 0.5,
+    }
+    expected = -2 * (0.75 * math.log(3 / 4) + math.log(3 / 4) + math.log(1 / 2)) / 3
+    assert generalised_bce(**given, negatives=torch.tensor([2, 0])).item() == pytest.approx(expected, rel=1e-6)
+    # The target drawn as a negative is none: it counts among the drawn, and pushes nobody away.
+    expected = -2 * (0.75 * math.log(3 / 4) + math.log(1 / 2)) / 3
+    assert generalised_bce(**given, negatives=torch.tensor([1, 0])).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("trust", [0.0, 1.0])
+def test_generalised_bce_with_all_terms_equals_a_plain_sum(given, trust):
+    """Over all products drawn beta is 1 but for the one place between K and I - 1, whatever t."""
+    drawn = torch.tensor([0, 3, 4, 8, 9, 11, 20])
+    scores = given["queries"] @ given["table"].T
+    trend, extra, target = given["trend"], given["extra"], given["target"]
+    scores = scores + torch.einsum("qk,kqi->qi", trend.weight, trend.rates[:, trend.row])
+    scores = scores.index_put((extra.row, extra.column), extra.value, accumulate=True)
+    wanted = torch.zeros(Q, ITEMS).index_put((target.row, target.column), target.value)
+    beta = {0.0: 1.0, 1.0: 7 / 22}[trust]
+    told = -beta * (wanted * scores.sigmoid().log()).sum(1)
+    left = [-sum((1 - scores[q, j].sigmoid()).log() for j in drawn if wanted[q, j] == 0) for q in range(Q)]
+    expected = (given["weight"] * (told + torch.stack(left))).sum() / 8
+    bare = {name: value for name, value in given.items() if name != "bias"}
+    tensors = learnt(given)
+    loss = generalised_bce(**bare, negatives=drawn, trust=trust)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+    assert all(gradient.abs().sum() > 0 for gradient in torch.autograd.grad(loss, tensors))
+    nothing = Sparse(*(torch.zeros(0, dtype=torch.int64) for _ in range(2)), torch.zeros(0))
+    without = {**bare, "trend": None, "extra": None}
+    same = generalised_bce(**{**without, "extra": nothing}, negatives=drawn, trust=trust)
+    torch.testing.assert_close(generalised_bce(**without, negatives=drawn, trust=trust), same)
 
 
 def test_zero_inflated_log_normal_by_hand():

@@ -39,7 +39,7 @@ def recommend(
 
 
 def predict(
-    task: Annotated[str, typer.Argument(help="churn or value.")],
+    task: Annotated[str, typer.Argument(help="churn, churn_7, churn_30, churn_90 or value.")],
     as_of: Annotated[str | None, typer.Option("--as-of", help="Ask as of this moment.")] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many customers to print.")] = 10,
     out: Out = None,
@@ -48,7 +48,8 @@ def predict(
 ) -> None:
     """Predict what each known customer will do in the next weeks (the plan's horizon_days).
 
-    churn: probability of no order. value: money. The whole table goes to --out; the screen shows the first rows.
+    churn: probability of no order; churn_7, churn_30, churn_90: of none within so many days. value: money. The whole
+    table goes to --out; the screen shows the first rows.
 
     Example: habitue predict churn --out churn.parquet
     """

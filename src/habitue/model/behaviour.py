@@ -14,8 +14,9 @@ only and for tables in which nobody is told the time) the newest set answers. Th
 Every prefix is a lesson: its target is the whole next purchase, cross-entropy with the softmax over all products, the
 target spread evenly over the members. No row of a set is input to predicting another row of it. With a clock a moment
 is drawn in each pause between two purchases, and the questions of `past.train_labels` are asked in the same batches;
-two heads foretell no order and money (zero-inflated log-normal, Wang, Liu and Miao, 2019). Pre-norm blocks (Xiong et
-al., 2020) with learnt biases for distance in sets and in time. Why each part is here and what it brought: LOG.md.
+heads foretell no order, money (zero-inflated log-normal, Wang, Liu and Miao, 2019), the wait and what is done next.
+Pre-norm blocks (Xiong et al., 2020) with learnt biases for distance in sets and in time. Why each part is here and what
+it brought: LOG.md.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -39,9 +41,9 @@ from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
 from habitue.model import blocks, negatives, seeds, slist, teacher, train
 from habitue.model.batches import NUMBERS, Batch, Doubles, Questions, collate, first_in_sight, known, told
-from habitue.model.heads import Forecast
+from habitue.model.heads import HORIZONS, Forecast, Outcomes
 from habitue.model.lessons import Lessons, Stretches, drawn, hold_back, lessons
-from habitue.model.losses import Sparse, Trend, half_is_quick, set_cross_entropy
+from habitue.model.losses import Sparse, Trend, generalised_bce, half_is_quick, set_cross_entropy
 from habitue.model.past import Floats, Ints, Past, columns, places, ranges
 from habitue.model.trend import Rates, rates
 
@@ -50,10 +52,12 @@ SEEDED = True  # another seed is another model
 
 UNSOLD = -1e4  # score of a product without sales while training: no evidence against it
 LABELS_A_STEP = 1.0  # questions about churn and money, per question about the next set
-FORECAST_WEIGHT = 0.2  # of churn and money in the loss
+FORECAST_WEIGHT = 0.2  # of churn, money, the wait and the next kind in the loss
 BOUND = 3.0  # numbers are cut this many spreads from their mean: later moments lie outside what was trained on
 FULL = 50_000  # products; with more the softmax of a step goes over a sample of them
 TEACHABLE = 20_000  # products; with more no closed form is fitted only to teach, its table would take 3 GB and more
+GBCE_NEGATIVES, TRUST = 256, 0.75  # as Petrov and Macdonald have them
+LOSSES = ("softmax", "gbce")
 NEGATIVES = 8_192  # products of a sample, beside the targets
 USERS_A_CALL = 256  # users scored at once
 SHAPE = (
@@ -86,6 +90,7 @@ class Config:
     questions: int = 384  # a step
     learning_rate: float = tuned(2e-3, 3e-4, 6e-3, log=True)
     taught: float = 0.0  # share of a lesson's target that SLIST foretells, see teacher.py; 0 = no teacher
+    loss: str = "softmax"  # or "gbce", for which a few products drawn at random stand for all others
     recipe: train.Recipe = field(default_factory=train.Recipe)
 
 
@@ -106,6 +111,7 @@ class State:
     season: bool
     again: bool  # False: next to nothing is bought again, products met before gain nothing
     labelled: bool  # False: no horizon had closed, or nobody is told the time: churn and money were not trained
+    seen: float  # days that followed the earliest moment at which churn was asked; 0 = never asked
     weights: dict[str, Tensor]  # of Model
     told: Tensor  # [I, D] the vectors that the words alone foretell; zeros without words
     trend: Floats  # [K, I] at `as_of`; K = 0 without a clock
@@ -120,9 +126,7 @@ class Model(nn.Module):
     centre: Tensor
     spread: Tensor
 
-    def __init__(
-        self, config: Config, *, kinds: int, items: Tensor, labels: tuple[Tensor, Tensor], dropout: float = 0.0
-    ) -> None:
+    def __init__(self, config: Config, *, kinds: int, items: Tensor, labels: Outcomes, dropout: float = 0.0) -> None:
         super().__init__()
         width = config.width
         self.clock = config.clock
@@ -138,7 +142,7 @@ class Model(nn.Module):
         self.again = nn.Sequential(nn.Linear(len(AGAIN_DAYS) + 4, 16), nn.GELU(), nn.Linear(16, 1))
         self.again_customer = _constant(nn.Linear(width, 1), 0.0)
         self.again_item = nn.Parameter(torch.zeros(len(items)))
-        self.forecast = Forecast(width + NUMBERS, churned=labels[0], money=labels[1])
+        self.forecast = Forecast(width + NUMBERS, kinds=kinds, known=labels)
         self.drop = nn.Dropout(dropout)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -216,6 +220,13 @@ def fit(
     when `start` has another shape or knows what came later.
     """
     started = time.process_time()
+    if config.loss not in LOSSES:
+        raise ModelError(
+            "model.behaviour, setting 'loss'",
+            found=f"there is no loss '{config.loss}'",
+            consequence="What is to be learnt is not known",
+            remedy=f"Write {' or '.join(LOSSES)}",
+        )
     whole, held = past, hold_back(past) if config.recipe.patience else None
     past = held.past if held else past
     asked = lessons(past, clock=config.clock)
@@ -246,6 +257,7 @@ def fit(
             season=asked.known.season,
             again=asked.again,
             labelled=len(asked.label_at) > 0,
+            seen=float(asked.seen.max(initial=0)),
             weights=weights,
             told=told,
             trend=np.zeros((0, len(sold)), dtype=np.float32) if trend is None else trend.at(np.array([day]))[1].copy(),
@@ -260,7 +272,7 @@ def fit(
             config,
             kinds=len(past.histories.kinds),
             items=seeds.start(content, every, width=config.width, scale=config.seed),
-            labels=(torch.from_numpy(asked.churned), torch.from_numpy(asked.money)),
+            labels=_outcomes(asked, np.arange(len(asked.churned))),
             dropout=_dropout(asked, len(past.items), config),
         )
         _scale(model, asked)
@@ -344,7 +356,12 @@ def score(state: State, past: Past) -> Floats:
 
 
 def predict(state: State, past: Past) -> pl.DataFrame:
-    """Return user_key, churn (probability of no order) and value (expected money) in the horizon.
+    """Return user_key, churn (probability of no order) and value (expected money) in the horizon; beside them
+
+    churn_7, churn_30, churn_90   probability of no order within so many days; only those that the past was long enough
+                                  to show
+    next_order_completed, ...     one column a kind of action: probability that it is the next thing done, given that
+                                  anything is done in the horizon
 
     Raises ModelError when the state was fitted before any horizon had closed.
     """
@@ -355,13 +372,16 @@ def predict(state: State, past: Past) -> pl.DataFrame:
             consequence="It never saw who stays away and what is spent, so it would be guessing",
             remedy="Give a longer ledger or a shorter horizon, and leave `clock` on",
         )
-    churn, value = np.empty(len(past.known)), np.empty(len(past.known))
+    found: dict[str, Any] = {}
     with torch.inference_mode():
         model = _restored(state, past, places(state.items, past.items))
         for users, batch in _batches(state, past):
-            told = model.foretell(model(batch), batch)
-            churn[users], value[users] = (answer.numpy() for answer in model.forecast.read(told))
-    return pl.DataFrame({"user_key": past.histories.user_keys, "churn": churn, "value": value})
+            for name, answer in model.forecast.read(model.foretell(model(batch), batch)).items():
+                found.setdefault(name, np.empty((len(past.known), *answer.shape[1:])))[users] = answer.numpy()
+    kinds = found.pop("kind")
+    found |= {f"next_{kind.lower().replace(' ', '_')}": kinds[:, place] for place, kind in enumerate(state.kinds)}
+    unseen = [f"churn_{days}" for days in HORIZONS if days > state.seen]
+    return pl.DataFrame({"user_key": past.histories.user_keys, **found}).drop(unseen)
 
 
 def vectors(state: State, past: Past) -> Floats:
@@ -455,9 +475,9 @@ class _Loss:
         loss = self.next_set(batch, vectors[: len(asked)], asked, at, rng)
         if len(labelled):
             told = model.foretell(vectors, batch)[len(asked) :]
-            churned, money = (torch.from_numpy(v[labelled]).to(device) for v in (lessons.churned, lessons.money))
             share = len(labelled) / every_label  # the mean is over the labels of all processes
-            loss = loss + FORECAST_WEIGHT * share * model.forecast.loss(told, churned, money)
+            parts = share * model.forecast.losses(told, _outcomes(lessons, labelled, device))
+            loss = loss + FORECAST_WEIGHT * parts.sum()
         return loss, len(asked)
 
     def moments(self, asked: Ints, rng: np.random.Generator) -> tuple[Doubles, Ints]:
@@ -493,6 +513,20 @@ class _Loss:
         table: Tensor = model.items
         bias = UNSOLD * (self.sold == 0).to(torch.float32)
         extra = model.met_before(vectors, batch) if lessons.again else None
+        weight = torch.from_numpy(lessons.weight[asked] / np.float32(self.config.questions)).to(device)
+        if self.config.loss == "gbce":
+            on_sale = np.flatnonzero(self.sold.cpu().numpy())
+            drawn = rng.choice(on_sale, min(GBCE_NEGATIVES, len(on_sale)), replace=False)
+            return generalised_bce(
+                model.drop(vectors) if self.config.clock else vectors,
+                table,
+                target=target,
+                weight=weight,
+                negatives=torch.from_numpy(drawn).to(device),
+                trust=TRUST,
+                trend=trend,
+                extra=extra,
+            )
         if len(table) > FULL:
             table, bias, trend, extra, target = self.sampled(trend, extra, target, rng)
         return set_cross_entropy(
@@ -502,7 +536,7 @@ class _Loss:
             trend=trend,
             extra=extra,
             target=target,
-            weight=torch.from_numpy(lessons.weight[asked] / np.float32(self.config.questions)).to(device),
+            weight=weight,
             half=half_is_quick(device),
         )
 
@@ -523,6 +557,11 @@ class _Loss:
             None if extra is None else _among(extra, kept),
             _among(target, kept),
         )
+
+
+def _outcomes(lessons: Lessons, some: Ints, device: str = "cpu") -> Outcomes:
+    columns = (lessons.churned, lessons.money, lessons.wait, lessons.seen, lessons.next_kind)
+    return Outcomes(*(torch.from_numpy(column[some]).to(device) for column in columns))
 
 
 def _among(values: Sparse, kept: Tensor) -> Sparse:
@@ -583,9 +622,10 @@ def _restored(state: State, past: Past, index: Ints) -> Model:
     foretold = torch.from_numpy(seeds.borrowed(state.told.numpy(), index, past.words))
     table = torch.where(met[:, None], state.weights["items"][place], foretold)
     habit = torch.where(met, state.weights["again_item"][place], 0.0)
-    nobody = torch.zeros(0)
+    none = torch.zeros(0)
+    nobody = Outcomes(none, none, none, none, none.long())
     with train.seeded(0):  # the weights drawn here are replaced at once
-        model = Model(state.config, kinds=len(state.kinds), items=table, labels=(nobody, nobody))
+        model = Model(state.config, kinds=len(state.kinds), items=table, labels=nobody)
     model.load_state_dict({**state.weights, "items": table, "again_item": habit})
     return model.eval()
 

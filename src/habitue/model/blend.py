@@ -159,7 +159,7 @@ def score(state: State, past: Past) -> Floats:
 
 
 def predict(state: State, past: Past) -> pl.DataFrame:
-    """Return user_key, churn (probability) and value (money), one row a user.
+    """Return user_key, churn (probability) and value (money), one row a user, and what the flagship alone tells.
 
     Raises ModelError when the state was fitted before any horizon had closed.
     """
@@ -173,7 +173,9 @@ def predict(state: State, past: Past) -> pl.DataFrame:
     told = {name: _module(name).predict(state.views[name], past) for name in state.churn}
     churn = sum(w * _logit(told[n]["churn"].to_numpy()) for n, w in state.churn.items())
     value = sum(w * _log(told[n]["value"].to_numpy()) for n, w in state.value.items())
-    return pl.DataFrame({"user_key": past.histories.user_keys, "churn": expit(churn), "value": np.exp(value)})
+    alone = told["behaviour"].drop("user_key", "churn", "value") if "behaviour" in told else pl.DataFrame()
+    answers = {"user_key": past.histories.user_keys, "churn": expit(churn), "value": np.exp(value)}
+    return pl.DataFrame({**answers, **alone.to_dict()})
 
 
 def standard(scores: Floats) -> Floats:

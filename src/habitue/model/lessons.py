@@ -44,6 +44,9 @@ class Lessons:
     label_at: Doubles  # [M]
     churned: Floats  # [M]
     money: Floats  # [M] at least 0
+    wait: Floats  # [M] days until the next purchase, infinite where none is known
+    seen: Floats  # [M] days between the label's question and `as_of`
+    next_kind: Ints  # [M] of the first set after the question, -1 = none in the horizon
 
 
 def lessons(past: Past, *, clock: bool) -> Lessons:
@@ -75,6 +78,8 @@ def lessons(past: Past, *, clock: bool) -> Lessons:
     labels = labels.sort("user_key", "as_of")
     owner = np.searchsorted(every.user_keys, labels["user_key"].to_numpy())
     at = labels["as_of"].dt.epoch("us").to_numpy() / DAY_US
+    unseen = sets_before(every, owner, at)
+    wait, next_kind = _what_came(every, owner, unseen, at, past.horizon_days)
     return Lessons(
         known=known(every, season=bool(np.ptp(every.set_at) >= 366)),
         again=_repeats(every, target) >= LEAST_REPEATS,
@@ -84,11 +89,26 @@ def lessons(past: Past, *, clock: bool) -> Lessons:
         since=since,
         after=after,
         weight=(weight / weight.mean()).astype(np.float32),
-        label_key=sets_before(every, owner, at) + owner,
+        label_key=unseen + owner,
         label_at=at,
         churned=labels["churned"].to_numpy().astype(np.float32),
         money=np.maximum(labels["value"].to_numpy(), 0).astype(np.float32),
+        wait=wait,
+        seen=(past.day - at).astype(np.float32),
+        next_kind=next_kind,
     )
+
+
+def _what_came(every: Histories, owner: Ints, unseen: Ints, at: Doubles, horizon_days: int) -> tuple[Floats, Ints]:
+    """Return the days until each owner's next purchase, and the kind of the next set of all; `unseen` = that set."""
+    sets = len(every.set_at)
+    purchase = np.where(every.set_kind == every.kinds.index(PURCHASE), np.arange(sets), sets)
+    bought = np.append(np.minimum.accumulate(purchase[::-1])[::-1], sets)[unseen]
+    end, clock = every.set_start[owner + 1], np.append(every.set_at, np.inf)
+    wait = np.where(bought < end, clock[bought] - at, np.inf)
+    soon = (unseen < end) & (clock[unseen] - at < horizon_days)
+    kind = np.where(soon, np.append(every.set_kind, -1)[unseen], -1)
+    return wait.astype(np.float32), kind.astype(np.int64)
 
 
 @dataclass(frozen=True)

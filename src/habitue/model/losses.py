@@ -142,6 +142,54 @@ class _SetCrossEntropy(torch.autograd.Function):
         return (*(upstream[0] * gradient for gradient in ctx.saved_tensors), *[None] * 7)
 
 
+def generalised_bce(
+    queries: Tensor,
+    table: Tensor,
+    *,
+    target: Sparse,
+    weight: Tensor,
+    negatives: Tensor,
+    trust: float,
+    trend: Trend | None = None,
+    extra: Sparse | None = None,
+) -> Tensor:
+    """Return sum_q weight_q x gBCE of a question's targets and of products drawn evenly, the same for all questions.
+
+    gBCE = -(beta sum_i target_qi log sigmoid(score_qi) + sum_negatives log(1 - sigmoid(score_qj))) / (K + 1), beta =
+    alpha (t (1 - 1 / alpha) + 1 / alpha), alpha = K / (I - 1), t = `trust` (Petrov and Macdonald, RecSys 2023, section
+    5): with t = 0 binary cross-entropy, which is too sure of itself when only some negatives are seen; with t = 1 the
+    sigmoid is the probability a model of all negatives would tell. A question's own targets are no negatives of it.
+
+    Scores, shapes and order as in `set_cross_entropy`, `extra` also ordered by column within a row; `negatives` int64
+    [K] without repeats. 6 Q K D multiplications and K Q scores held for the gradient.
+    """
+    rate = len(negatives) / max(len(table) - 1, 1)
+    beta = rate * (trust * (1 - 1 / rate) + 1 / rate)
+    row, column = target.row, target.column
+    positive, negative = (queries[row] * table[column]).sum(1), queries @ table[negatives].T
+    if trend is not None:
+        positive = positive + (trend.weight[row].T * trend.rates[:, trend.row[row], column]).sum(0)
+        gains = trend.rates[:, trend.row[:, None], negatives]  # [trends, Q, K]
+        negative = negative + (trend.weight.T[:, :, None] * gains).sum(0)
+    every = torch.arange(len(queries), device=queries.device)[:, None]
+    if extra is not None:
+        positive = positive + _at(extra, row, column, len(table))
+        negative = negative + _at(extra, every, negatives, len(table))
+    own = _at(Sparse(row, column, torch.ones_like(target.value)), every, negatives, len(table)) > 0
+    others = F.softplus(negative).masked_fill(own, 0.0).sum(1)
+    loss = others.index_add(0, row, beta * target.value * F.softplus(-positive))
+    return (loss * weight).sum() / (len(negatives) + 1)
+
+
+def _at(values: Sparse, row: Tensor, column: Tensor, columns: int) -> Tensor:
+    """Return the values at some places, 0 where there is none; `values` ordered by row and column."""
+    key, wanted = values.row * columns + values.column, row * columns + column
+    if not len(key):
+        return torch.zeros_like(wanted, dtype=values.value.dtype)
+    place = torch.searchsorted(key, wanted).clamp_max(len(key) - 1)
+    return torch.where(key[place] == wanted, values.value[place], 0.0)
+
+
 def half_is_quick(device: str) -> bool:
     """Tell whether the device multiplies bfloat16 faster than float32; a processor must have the instruction for it."""
     if device.startswith("cuda"):
