@@ -160,8 +160,8 @@ def generalised_bce(
     5): with t = 0 binary cross-entropy, which is too sure of itself when only some negatives are seen; with t = 1 the
     sigmoid is the probability a model of all negatives would tell. A question's own targets are no negatives of it.
 
-    Scores, shapes and order as in `set_cross_entropy`, `extra` also ordered by column within a row; `negatives` int64
-    [K] without repeats. 6 Q K D multiplications and K Q scores held for the gradient.
+    Scores and shapes as in `set_cross_entropy`; `negatives` int64 [K] without repeats. 6 Q K D multiplications, and K Q
+    scores held for the gradient.
     """
     rate = len(negatives) / max(len(table) - 1, 1)
     beta = rate * (trust * (1 - 1 / rate) + 1 / rate)
@@ -182,12 +182,13 @@ def generalised_bce(
 
 
 def _at(values: Sparse, row: Tensor, column: Tensor, columns: int) -> Tensor:
-    """Return the values at some places, 0 where there is none; `values` ordered by row and column."""
-    key, wanted = values.row * columns + values.column, row * columns + column
+    """Return the values at some places, 0 where there is none."""
+    key, order = torch.sort(values.row * columns + values.column)
+    wanted = row * columns + column
     if not len(key):
         return torch.zeros_like(wanted, dtype=values.value.dtype)
     place = torch.searchsorted(key, wanted).clamp_max(len(key) - 1)
-    return torch.where(key[place] == wanted, values.value[place], 0.0)
+    return torch.where(key[place] == wanted, values.value[order[place]], 0.0)
 
 
 def half_is_quick(device: str) -> bool:
