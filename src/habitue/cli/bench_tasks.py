@@ -56,6 +56,10 @@ def tasks(
     encoder: Annotated[
         list[str] | None, typer.Option("--encoder", help="Encode text with this too: sentence or static.")
     ] = None,
+    prepare: Annotated[
+        str | None,
+        typer.Option("--prepare", help="Done to the rows first, e.g. impute=median,scale=robust,balance=over."),
+    ] = None,
     cpu_hours: Annotated[
         float | None, typer.Option("--cpu-hours", help="CPU time each model may use; the baselines run whole.")
     ] = None,
@@ -82,6 +86,7 @@ def tasks(
     """
     from habitue.bench.tasks import Columns, Plan, run, running
     from habitue.core import runtime
+    from habitue.prepare import recipe
 
     can_be_written(out, "--out", DOCUMENT)
     can_be_written(predictions, "--predictions", TABLES)
@@ -106,6 +111,7 @@ def tasks(
         encoders=tuple(encoder or ()),
         keep_leaks=keep_leaks,
         cache=cache,
+        prepare=None if prepare is None else recipe.parse(prepare),
     )
     outcome = run(data, plan, test=test, runtime=runtime.detect(seed=seed))
     document = running.document(outcome)

@@ -63,10 +63,12 @@ class Lake:
         version: int | None = None,
         columns: Sequence[str] | None = None,
         bucket: int | None = None,
+        ordered: bool = True,
     ) -> pl.DataFrame:
         """Return the rows at `version` (default: the latest), ordered by moment and key; empty when never written.
 
-        `columns`: only these; `bucket`: only users with user_key % buckets == bucket. Costs a sort: O(n log n).
+        `columns`: only these; `bucket`: only users with user_key % buckets == bucket. `ordered` False: rows in any
+        order, without the sort, which costs O(n log n) and the columns of the key.
         """
         version = self._readable(table, version)
         if version == NEVER:
@@ -80,11 +82,12 @@ class Lake:
             stored = [c for c in rows.collect_schema().names() if c != "bucket"]
             names = [c.name for c in table.columns]
             wanted = list(columns) if columns is not None else [*names, *(c for c in stored if c not in names)]
-            order = [c for c in dict.fromkeys((*MOMENTS, *table.key)) if c in stored]
+            order = [c for c in dict.fromkeys((*MOMENTS, *table.key)) if c in stored and ordered]
             if bucket is not None:
                 rows = rows.filter(pl.col("bucket") == bucket)
             later = [pl.lit(None, dtype=table.schema[c]).alias(c) for c in wanted if c not in stored]
-            frame = rows.select({*wanted, *order} & set(stored)).collect().sort(order, nulls_last=False)
+            frame = rows.select({*wanted, *order} & set(stored)).collect()
+            frame = frame.sort(order, nulls_last=False) if order else frame
             return frame.with_columns(later).select(wanted)
         except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
             raise self._unreadable(table, version) from error

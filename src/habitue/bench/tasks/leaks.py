@@ -7,18 +7,21 @@ than chance then came by a way that labels should not have.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from habitue.bench.tasks.folds import Fold
+from habitue.bench.tasks.preparing import Prepared
 from habitue.bench.tasks.reading import Columns, Data
 from habitue.core import metrics
 from habitue.core.errors import LeakageError
 from habitue.core.metrics import Floats
 from habitue.core.runtime import Runtime
 from habitue.model.tabular import Clock, Target, deal, linear, narrow, tree
+from habitue.prepare.recipe import Recipe
 
 CERTAIN = 0.995  # AUC, share of hits, or R2 on held-out rows from which a column alone knows too much
 LEAVES = 32  # of the tree that reads one column; a class more than that gets leaves of its own
@@ -79,7 +82,7 @@ def refuse(leaks: list[Leak]) -> None:
     )
 
 
-def shuffled(data: Data, fold: Fold, *, runtime: Runtime) -> Chance:
+def shuffled(data: Data, fold: Fold, *, runtime: Runtime, recipe: Recipe | None = None) -> Chance:
     """Fit `linear` and `tree` on labels mixed over all rows of a fold and judge them on its held-out rows.
 
     Mixed labels have nothing to do with the columns, so whoever is better than chance read them elsewhere. Raises
@@ -98,7 +101,8 @@ def shuffled(data: Data, fold: Fold, *, runtime: Runtime) -> Chance:
             continue  # so few rows that a mix left one label to learn: it shows nothing
         allowed.append(_chance(true))
         one = replace(runtime, seed=runtime.seed + i)
-        for name, model in (("linear", linear), ("tree", tree)):
+        for name, file in (("linear", linear), ("tree", tree)):
+            model: Any = file if recipe is None else Prepared(file, recipe)
             state = model.fit(table, taught, model.Config(), runtime=one, clock=Clock())
             reached[name].append(_score(model.answer(state, asked), true))
     metric, chance = METRIC[data.target.kind], float(np.mean([c for c, _ in allowed]))

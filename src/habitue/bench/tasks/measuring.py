@@ -14,6 +14,7 @@ import polars as pl
 from habitue.bench.tasks import calibrate
 from habitue.bench.tasks import folds as cuts
 from habitue.bench.tasks.folds import Fold
+from habitue.bench.tasks.preparing import Prepared
 from habitue.bench.tasks.reading import Data
 from habitue.core import metrics, plugins
 from habitue.core.errors import UsageError
@@ -21,6 +22,7 @@ from habitue.core.metrics import Floats, Ints
 from habitue.core.progress import steps
 from habitue.core.runtime import Runtime, forget_peak, peak_mb
 from habitue.model.tabular import Clock, Table, Target
+from habitue.prepare.recipe import Recipe
 
 EVERY = ("constant", "linear", "svm", "tree", "forest", "boosting", "profile", "bagging", "voting", "stacking")
 ALWAYS = ("constant", "linear")  # what the others are held against
@@ -45,6 +47,7 @@ class Answers:
     stopped: str = ""  # where its budget ended, in words
     manners: tuple[str, ...] = ()  # of calibration
     first: tuple[Any, Fold] | None = field(default=None, repr=False)  # the state of the first fold
+    recipe: Recipe | None = None  # what was done to the rows before
 
 
 def chosen(names: Sequence[str] | None, data: Data) -> tuple[list[str], list[str]]:
@@ -72,8 +75,19 @@ def load(name: str) -> ModuleType:
     return plugins.load("model.tabular", name, contract=CONTRACT)
 
 
+def after(name: str, recipe: Recipe | None) -> ModuleType | Prepared:
+    """Return a model that reads its rows after `recipe`; None = as they are."""
+    return load(name) if recipe is None else Prepared(load(name), recipe)
+
+
 def every(
-    data: Data, models: Sequence[str], splits: Sequence[Sequence[Fold]], *, runtime: Runtime, cpu_hours: float | None
+    data: Data,
+    models: Sequence[str],
+    splits: Sequence[Sequence[Fold]],
+    *,
+    runtime: Runtime,
+    cpu_hours: float | None,
+    recipe: Recipe | None = None,
 ) -> list[Answers]:
     """Run the models over `splits` [seeds][folds].
 
@@ -93,7 +107,7 @@ def every(
                 for k, fold in enumerate(folds):
                     if not stopped:
                         state, part = _fold(
-                            load(name), data, fold, k, replace(runtime, seed=runtime.seed + seed), clock
+                            after(name, recipe), data, fold, k, replace(runtime, seed=runtime.seed + seed), clock
                         )
                         parts.append((seed, k, fold, *part))
                         first = first or (state, fold)
@@ -103,7 +117,7 @@ def every(
                     done += 1
                     advance(done, total)
             spent = time.process_time() - began
-            found.append(_gathered(name, parts, spent, peak_mb(), stopped, first))
+            found.append(replace(_gathered(name, parts, spent, peak_mb(), stopped, first), recipe=recipe))
     return found
 
 
@@ -115,7 +129,7 @@ def importance(data: Data, answers: Answers, *, seed: int) -> pl.DataFrame:
     """
     assert answers.first is not None
     state, fold = answers.first
-    model = load(answers.model)
+    model = after(answers.model, answers.recipe)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(fold.held)[:ASKED_ROWS])
     table, target = data.table.take(rows), data.target.take(rows)
@@ -129,7 +143,7 @@ def importance(data: Data, answers: Answers, *, seed: int) -> pl.DataFrame:
 
 
 def _fold(
-    model: ModuleType, data: Data, fold: Fold, k: int, runtime: Runtime, clock: Clock
+    model: ModuleType | Prepared, data: Data, fold: Fold, k: int, runtime: Runtime, clock: Clock
 ) -> tuple[Any, tuple[Floats, Floats, Ints, str]]:
     """Fit on an inner part for calibration and threshold, then on the whole fold, and answer the held-out rows."""
     table, target = data.table.take(fold.learn), data.target.take(fold.learn)

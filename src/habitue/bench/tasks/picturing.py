@@ -216,7 +216,8 @@ def _grounds(outcome: Outcome) -> list[Part]:
     for one in outcome.answers:
         model = load(one.model)
         if hasattr(model, "picture") and one.first is not None:
-            root = _first_questions(model.picture(one.first[0]), QUESTIONS)
+            state = one.first[0] if one.recipe is None else one.first[0].model
+            root = _first_questions(model.picture(state), QUESTIONS)
             parts.append({"kind": "tree", "title": f"How '{one.model}' decides: its first questions", "root": root})
     return parts
 

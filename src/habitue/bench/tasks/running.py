@@ -22,6 +22,7 @@ from habitue.core.errors import UsageError
 from habitue.core.progress import stage
 from habitue.core.runtime import Runtime
 from habitue.evaluate import bench
+from habitue.prepare.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Plan:
     encoders: tuple[str, ...] = ()
     keep_leaks: bool = False
     cache: Path | None = None  # where vectors of encoders are kept
+    prepare: Recipe | None = None  # done to the rows before every model, learnt inside each fold
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ def _measured(
         found = leaks.columns(data, plan.columns, seed=runtime.seed)
         if not plan.keep_leaks:
             leaks.refuse(found)
-        chance = leaks.shuffled(data, splits[0][-1], runtime=runtime)
-    answers = measuring.every(data, models, splits, runtime=runtime, cpu_hours=plan.cpu_hours)
+        chance = leaks.shuffled(data, splits[0][-1], runtime=runtime, recipe=plan.prepare)
+    answers = measuring.every(data, models, splits, runtime=runtime, cpu_hours=plan.cpu_hours, recipe=plan.prepare)
     dataset, protocol = path.stem, _protocol(plan, data)
     with stage("Draw intervals"):
         judged = judging.judge(data, answers, dataset=dataset, protocol=protocol, seeds=len(splits), seed=runtime.seed)
@@ -175,6 +177,7 @@ def _settings(outcome: Outcome) -> dict[str, Any]:
         "columns": columns,
         "encoders": list(plan.encoders),
         "cpu_hours_per_model": plan.cpu_hours,
+        "prepare": None if plan.prepare is None else dataclasses.asdict(plan.prepare),
         "models": own,
         "calibration": {one.model: list(one.manners) for one in outcome.answers},
     }
