@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from habitue.evaluate import nearest
 
+NONE = nearest._entries(None, 0, 0)
+
 
 def brute(queries, products, count, extra=None, seen=None):
     """Score everything in float64, hide what was seen, sort; of equals the earlier first."""
@@ -84,9 +86,9 @@ def test_the_bound_holds_and_most_lists_are_proven():
         lengths = np.linalg.norm(products[group[group >= 0]], axis=1)
         assert lengths.max() == longest
     assert (np.diff(laid.length) <= 0).all()
-    proven = nearest._proven(laid, products, queries, half, extra=None, seen=None, count=10)[0]
+    proven = nearest._proven(laid, products, queries, half, NONE, NONE, 10)[0]
     assert proven.all()
-    below = nearest._proven(laid, products, -np.abs(queries), half * 0 - 1, extra=None, seen=None, count=10)[0]
+    below = nearest._proven(laid, products, -np.abs(queries), half * 0 - 1, NONE, NONE, 10)[0]
     assert not below.any()
 
 

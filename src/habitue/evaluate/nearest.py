@@ -28,6 +28,7 @@ from habitue.model.losses import half_is_quick
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.int16]  # of bfloat16 numbers: of two above 0 the larger has the larger bits
+Entries = tuple[Ints, Ints, Floats]  # of a sparse matrix: row, column, value
 
 USERS = 256  # scored at once: their bfloat16 scores of 12,000 products are 6 MB
 GROUP = 32  # products a group
@@ -59,26 +60,19 @@ def lists(
     values = np.full((users, count), -np.inf, dtype=np.float32)
     room = None if laid is None else torch.empty(USERS, laid.table.shape[1], dtype=torch.bfloat16)  # taken once
     for start in range(0, users, USERS):
-        part = np.arange(start, min(start + USERS, users))
+        stop = min(start + USERS, users)
+        part, more, had = np.arange(start, stop), _entries(extra, start, stop), _entries(seen, start, stop)
         if laid is not None and room is not None:
-            half_scores = torch.mm(torch.from_numpy(queries[part]).bfloat16(), laid.table, out=room[: len(part)])
-            proven, best, worth = _proven(
-                laid,
-                products,
-                queries[part],
-                half_scores,
-                extra=_rows(extra, part),
-                seen=_rows(seen, part),
-                count=count,
-            )
+            half_scores = torch.mm(torch.from_numpy(queries[start:stop]).bfloat16(), laid.table, out=room[: len(part)])
+            proven, best, worth = _proven(laid, products, queries[start:stop], half_scores, more, had, count)
             places[part[proven]], values[part[proven]] = best, worth
             part = part[~proven]
         if len(part):
             scores = queries[part] @ products.T
             if extra is not None:
-                theirs = extra[part]
-                scores[np.repeat(np.arange(len(part)), np.diff(theirs.indptr)), theirs.indices] += theirs.data
-            places[part], values[part] = topk.best(scores, count=count, seen=_rows(seen, part))
+                row, column, value = _entries(extra[part], 0, len(part))
+                scores[row, column] += value
+            places[part], values[part] = topk.best(scores, count=count, seen=None if seen is None else seen[part])
     return places, values
 
 
@@ -113,9 +107,8 @@ def _proven(
     products: Floats,
     queries: Floats,
     half_scores: Tensor,
-    *,
-    extra: sp.csr_matrix | None,
-    seen: sp.csr_matrix | None,
+    extra: Entries,
+    seen: Entries,
     count: int,
 ) -> tuple[npt.NDArray[np.bool_], Ints, Floats]:
     """Return whose lists are proven [b], and their places and scores [proven, count].
@@ -124,11 +117,11 @@ def _proven(
     """
     users, groups = len(queries), len(laid.length)
     bits: Bits = half_scores.view(torch.int16).numpy()
-    if extra is not None:  # what gets something added is a candidate in any case, unless it was seen
-        more = np.repeat(np.arange(users), np.diff(extra.indptr)), laid.column[extra.indices]
-        bits[more] = LEAST + 1
-    if seen is not None:
-        bits[np.repeat(np.arange(users), np.diff(seen.indptr)), laid.column[seen.indices]] = LEAST
+    added_row, added_item, added = extra
+    lies = added_row, laid.column[added_item]
+    bits[lies] = LEAST + 1  # what gets something added is a candidate in any case, unless it was seen
+    bits[seen[0], laid.column[seen[1]]] = LEAST
+    unseen = bits[lies] != LEAST
     grouped = bits.reshape(users, GROUP, groups)
     top = _number(best := grouped.max(axis=1))  # [b, G]
     slack = (2 * UNIT + UNIT**2 + 2.0**-22 * queries.shape[1]) * np.linalg.norm(queries, axis=1)
@@ -139,13 +132,10 @@ def _proven(
     row, group = np.nonzero((top / (1 - UNIT) + error >= least) & proven[:, None])
     member = grouped[row, :, group]  # [n, GROUP]
     found, place = np.nonzero(member >= _bits_below(cut[row, group])[:, None])
-    row, item = row[found], laid.item[place * groups + group[found]]
-    added = np.zeros(len(row), dtype=np.float32)
-    if extra is not None:
-        unseen = bits[more] != LEAST
-        row, item = np.concatenate([row, more[0][unseen]]), np.concatenate([item, extra.indices[unseen]])
-        added = np.concatenate([added, extra.data[unseen]])
-    value = np.einsum("nd,nd->n", queries[row], products[item]) + added
+    row = np.concatenate([row[found], added_row[unseen]])
+    item = np.concatenate([laid.item[place * groups + group[found]], added_item[unseen]])
+    value = np.einsum("nd,nd->n", queries[row], products[item])
+    value[len(found) :] += added[unseen]
     order = np.lexsort((item, -value, row))
     start = np.searchsorted(row[order], np.flatnonzero(proven))
     kept = order[start[:, None] + np.arange(count)]
@@ -161,5 +151,11 @@ def _bits_below(numbers: Floats) -> Bits:
     return (numbers.view(np.int32) >> 16).astype(np.int16)
 
 
-def _rows(matrix: sp.csr_matrix | None, part: Ints) -> sp.csr_matrix | None:
-    return None if matrix is None else matrix[part]
+def _entries(matrix: sp.csr_matrix | None, start: int, stop: int) -> Entries:
+    """Return row, column and value of what stands in rows start:stop, the first row being 0."""
+    if matrix is None:
+        none = np.zeros(0, dtype=np.int64)
+        return none, none, np.zeros(0, dtype=np.float32)
+    edge = matrix.indptr[start : stop + 1]
+    some = slice(edge[0], edge[-1])
+    return np.repeat(np.arange(stop - start), np.diff(edge)), matrix.indices[some], matrix.data[some]
