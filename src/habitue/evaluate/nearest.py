@@ -30,7 +30,7 @@ Ints = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.int16]  # of bfloat16 numbers: of two above 0 the larger has the larger bits
 Entries = tuple[Ints, Ints, Floats]  # of a sparse matrix: row, column, value
 
-USERS = 256  # scored at once: their bfloat16 scores of 12,000 products are 6 MB
+USERS = 512  # scored at once: their bfloat16 scores of 12,000 products are 12 MB
 GROUP = 32  # products a group
 UNIT = 2.0**-8  # half the distance from 1 to the next bfloat16 number
 LEAST = np.int16(-(2**15))  # bits below all others
