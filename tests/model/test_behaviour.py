@@ -26,6 +26,7 @@ from habitue.encode import text
 from habitue.model import behaviour, blocks, slist, train
 from habitue.model.batches import Questions, collate, known, sets_before
 from habitue.model.behaviour import Config
+from habitue.model.encoder import TREND_DAYS, Model
 from habitue.model.lessons import hold_back, lessons
 from habitue.model.past import PURCHASE, REFUND, Past, histories, next_sets
 from habitue.model.trend import rates
@@ -188,7 +189,7 @@ def test_an_answer_does_not_depend_on_who_else_is_asked(users, mixer):
         np.testing.assert_allclose(answer(state, alone), answer(state, together)[users], rtol=1e-4, atol=1e-5)
 
 
-def restored() -> tuple[behaviour.Model, behaviour.State]:
+def restored() -> tuple[Model, behaviour.State]:
     return behaviour._restored(fitted(), past_at(), np.arange(40)), fitted()
 
 
@@ -388,7 +389,7 @@ def test_training_that_stops_getting_better_ends_and_keeps_the_best(tmp_path):
 
 
 def earlier_trend(held):
-    return rates(held.past, behaviour.TREND_DAYS).at(np.array([held.asked.day]))[1]
+    return rates(held.past, TREND_DAYS).at(np.array([held.asked.day]))[1]
 
 
 def test_a_closed_form_teaches():

@@ -34,14 +34,15 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
 from habitue.model import blocks, negatives, seeds, slist, teacher, train
-from habitue.model.batches import NUMBERS, Batch, Doubles, Questions, collate, first_in_sight, known, told
-from habitue.model.heads import HORIZONS, Forecast, Outcomes
+from habitue.model.batches import Batch, Doubles, Questions, collate, first_in_sight, known, told
+from habitue.model.encoder import AGAIN_DAYS, TREND_DAYS, Model
+from habitue.model.heads import HORIZONS, Outcomes
 from habitue.model.lessons import Lessons, Stretches, drawn, hold_back, lessons
 from habitue.model.losses import Sparse, Trend, generalised_bce, half_is_quick, set_cross_entropy
 from habitue.model.past import Floats, Ints, Past, columns, places, ranges
@@ -53,21 +54,13 @@ SEEDED = True  # another seed is another model
 UNSOLD = -1e4  # score of a product without sales while training: no evidence against it
 LABELS_A_STEP = 1.0  # questions about churn and money, per question about the next set
 FORECAST_WEIGHT = 0.2  # of churn, money, the wait and the next kind in the loss
-BOUND = 3.0  # numbers are cut this many spreads from their mean: later moments lie outside what was trained on
 FULL = 50_000  # products; with more the softmax of a step goes over a sample of them
 TEACHABLE = 20_000  # products; with more no closed form is fitted only to teach, its table would take 3 GB and more
 GBCE_NEGATIVES, TRUST = 256, 0.75  # as Petrov and Macdonald have them
 LOSSES = ("softmax", "gbce")
 NEGATIVES = 8_192  # products of a sample, beside the targets
 USERS_A_CALL = 256  # users scored at once
-SHAPE = (
-    "width",
-    "blocks",
-    "heads",
-    "window",
-    "clock",
-    "mixer",
-)  # settings that an earlier model must share to go on from it
+SHAPE = ("width", "blocks", "heads", "window", "clock", "mixer")  # an earlier model must share to go on from it
 DROPPED, DROPPED_LESS = 0.337, 0.0915  # at one row to foretell per number of the table; for e times as many
 DROPPED_WITHIN = (0.1, 0.5)
 
@@ -96,8 +89,6 @@ class Config:
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "behaviour on sequences".
 SEQUENCE = Config(window=200, clock=False, seed=0.1, passes=16, questions=1024, learning_rate=3e-3)
-TREND_DAYS = (7.0, 30.0, 90.0)  # half-lives
-AGAIN_DAYS = (15.0, 60.0, 240.0)  # half-lives
 
 
 @dataclass(frozen=True)
@@ -118,83 +109,6 @@ class State:
     sold: Floats  # [I] rows of the past, what a stranger is told without a clock
     steps: int  # trained
     planned: int  # more than `steps` where the budget of CPU time ended
-
-
-class Model(nn.Module):
-    """Sets and questions in, one vector a question out; and the three terms of a score."""
-
-    centre: Tensor
-    spread: Tensor
-
-    def __init__(self, config: Config, *, kinds: int, items: Tensor, labels: Outcomes, dropout: float = 0.0) -> None:
-        super().__init__()
-        width = config.width
-        self.clock = config.clock
-        self.items = nn.Parameter(items)  # [I, D]
-        self.kind, self.hour, self.weekday = (_embedding(n, width) for n in (kinds + 2, 24, 7))
-        self.register_buffer("centre", torch.zeros(NUMBERS))
-        self.register_buffer("spread", torch.ones(NUMBERS))
-        self.numbers = nn.Linear(NUMBERS, width)
-        self.entry, self.exit = nn.LayerNorm(width), nn.LayerNorm(width)
-        shape = blocks.Shape(width, config.heads, config.window, config.clock, dropout)
-        self.blocks = nn.ModuleList(blocks.block(config.mixer, shape) for _ in range(config.blocks))
-        self.trend = _constant(nn.Linear(width, len(TREND_DAYS)), 1 / len(TREND_DAYS))
-        self.again = nn.Sequential(nn.Linear(len(AGAIN_DAYS) + 4, 16), nn.GELU(), nn.Linear(16, 1))
-        self.again_customer = _constant(nn.Linear(width, 1), 0.0)
-        self.again_item = nn.Parameter(torch.zeros(len(items)))
-        self.forecast = Forecast(width + NUMBERS, kinds=kinds, known=labels)
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Return one vector a question, [Q, D]; of the last block only what they need is computed."""
-        if batch.last is None:
-            return self.read(batch)[batch.asked]
-        x = self.mixed(batch, self.blocks[:-1])
-        answer: Tensor = self.exit(self.blocks[-1](x, batch.last, batch.asked))
-        return answer
-
-    def read(self, batch: Batch) -> Tensor:
-        """Return one vector a token, [N, D], the sets first."""
-        read: Tensor = self.exit(self.mixed(batch, self.blocks))
-        return read
-
-    def mixed(self, batch: Batch, some: nn.ModuleList) -> Tensor:
-        """Return the tokens [N, D] after some blocks."""
-        table = self.items
-        members = table[batch.row_item] * batch.row_share[:, None]
-        baskets = table.new_zeros(batch.sets, table.shape[1]).index_add(0, batch.row_set, members)  # [S, D]
-        x: Tensor = self.drop(self.tokens(baskets, batch.kind, batch.hour, batch.weekday, batch.numbers))
-        for block in some:
-            x = block(x, batch.every)
-        return x
-
-    def tokens(self, baskets: Tensor, kind: Tensor, hour: Tensor, weekday: Tensor, numbers: Tensor) -> Tensor:
-        """Return what the first block reads, [N, D]; baskets, hour and weekday are of sets, the first of N tokens."""
-        x: Tensor = self.entry(baskets)
-        if self.clock:
-            x = x + self.hour(hour) + self.weekday(weekday)
-            x = torch.cat([x, x.new_zeros(len(kind) - len(x), x.shape[1])]) + self.numbers(self.scaled(numbers))
-        token: Tensor = x + self.kind(kind)
-        return token
-
-    def scaled(self, numbers: Tensor) -> Tensor:
-        """Bring the numbers to mean 0 and spread 1, cut at BOUND spreads."""
-        return ((numbers - self.centre) / self.spread).clamp(-BOUND, BOUND)
-
-    def met_before(self, asked: Tensor, batch: Batch) -> Sparse:
-        """Return what products gain for being in the history; `asked` = vectors of the batch's first questions."""
-        return self.gain(asked, batch.met_query, batch.met_item, batch.met)
-
-    def gain(self, asked: Tensor, query: Tensor, item: Tensor, met: Tensor) -> Sparse:
-        """Return what `item` gains for `query`, its history told by `met` (batches.met_before)."""
-        habit = self.again(met)[:, 0] + self.again_item[item]
-        return Sparse(query, item, habit + self.again_customer(asked)[query, 0])
-
-    def foretell(self, asked: Tensor, batch: Batch) -> Tensor:
-        """Return the heads' answer for each question, [Q, 4]."""
-        numbers = self.scaled(batch.numbers[batch.sets :])
-        answer: Tensor = self.forecast(torch.cat([self.drop(asked), numbers], dim=1))
-        return answer
 
 
 def fit(
@@ -268,7 +182,7 @@ def fit(
 
     begun = time.process_time()  # a budget pays for the teacher too
     with train.seeded(runtime.seed), train.threads(runtime.threads):
-        model = Model(
+        model = _new(
             config,
             kinds=len(past.histories.kinds),
             items=seeds.start(content, every, width=config.width, scale=config.seed),
@@ -615,6 +529,11 @@ def _go_on(model: Model, start: State, past: Past, config: Config) -> None:
     model.load_state_dict({**weights, "kind.weight": kinds})
 
 
+def _new(config: Config, *, kinds: int, items: Tensor, labels: Outcomes, dropout: float) -> Model:
+    shape = blocks.Shape(config.width, config.heads, config.window, config.clock, dropout)
+    return Model(shape, mixer=config.mixer, depth=config.blocks, kinds=kinds, items=items, labels=labels)
+
+
 def _restored(state: State, past: Past, index: Ints) -> Model:
     """Return the trained model with its table in the order of `past.items`, `index` their places in the state."""
     met = torch.from_numpy(index >= 0)
@@ -625,7 +544,7 @@ def _restored(state: State, past: Past, index: Ints) -> Model:
     none = torch.zeros(0)
     nobody = Outcomes(none, none, none, none, none.long())
     with train.seeded(0):  # the weights drawn here are replaced at once
-        model = Model(state.config, kinds=len(state.kinds), items=table, labels=nobody)
+        model = _new(state.config, kinds=len(state.kinds), items=table, labels=nobody, dropout=0.0)
     model.load_state_dict({**state.weights, "items": table, "again_item": habit})
     return model.eval()
 
@@ -682,16 +601,3 @@ def _fingerprint(
     for name, weight in start.weights.items() if start else ():
         digest.update(name.encode() + np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()
-
-
-def _embedding(count: int, width: int) -> nn.Embedding:
-    table = nn.Embedding(count, width)
-    nn.init.normal_(table.weight, std=0.02)
-    return table
-
-
-def _constant(layer: nn.Linear, value: float) -> nn.Linear:
-    """Start as the same number for everybody."""
-    nn.init.zeros_(layer.weight)
-    nn.init.constant_(layer.bias, value)
-    return layer

@@ -29,6 +29,7 @@ from habitue.core.errors import ModelError
 from habitue.model import batches, behaviour
 from habitue.model.batches import Doubles, Group, Questions
 from habitue.model.blocks import Block
+from habitue.model.encoder import AGAIN_DAYS, Model
 from habitue.model.past import PURCHASE, REFUND, Floats, Histories, Ints, Past
 
 
@@ -37,7 +38,7 @@ class Reader:
     """A trained model made ready; the same for all customers, and read by many threads at once."""
 
     state: behaviour.State
-    model: behaviour.Model
+    model: Model
     blocks: tuple[Block, ...]
     products: Floats  # [I, E], see behaviour.opened
 
@@ -176,7 +177,7 @@ def ask(reader: Reader, memory: Memory, *, at: float) -> Floats:
             query[:width], query[width] = memory.answer, not memory.sets
         scores: Floats = reader.products @ query
         if state.again and memory.sets:
-            _, item, met = batches.met_before(*_met(memory, at), behaviour.AGAIN_DAYS, state.config.window)
+            _, item, met = batches.met_before(*_met(memory, at), AGAIN_DAYS, state.config.window)
             places = torch.from_numpy(item)
             scores[item] += model.gain(asked, torch.zeros_like(places), places, torch.from_numpy(met)).value.numpy()
     return scores
