@@ -520,13 +520,22 @@ def _go_on(model: Model, start: State, past: Past, config: Config) -> None:
             consequence="It knows what came later, and every forecast from here would be too good",
             remedy="Start from a model of as_of or before",
         )
-    weights = _restored(start, past, places(start.items, past.items)).state_dict()
-    kinds = model.kind.weight.detach().clone()
-    for place, kind in enumerate(past.histories.kinds):
-        if kind in start.kinds:
-            kinds[place] = weights["kind.weight"][start.kinds.index(kind)]
-    kinds[-2:] = weights["kind.weight"][-2:]  # any other action, and the question
-    model.load_state_dict({**weights, "kind.weight": kinds})
+    weights, fresh = _restored(start, past, places(start.items, past.items)).state_dict(), model.state_dict()
+    moved = {}
+    of_kinds = {
+        "kind.weight": 0,
+        **{f"forecast.layers.2.{part}": -len(past.histories.kinds) for part in ("weight", "bias")},
+    }
+    for name, first in of_kinds.items():  # rows of actions, and beside them rows that every model has
+        here, there = fresh[name].clone(), weights[name]
+        first = first % len(here)
+        here[:first] = there[:first]
+        here[first + len(past.histories.kinds) :] = there[first + len(start.kinds) :]
+        for place, kind in enumerate(past.histories.kinds):
+            if kind in start.kinds:
+                here[first + place] = there[first + start.kinds.index(kind)]
+        moved[name] = here
+    model.load_state_dict({**weights, **moved})
 
 
 def _new(config: Config, *, kinds: int, items: Tensor, labels: Outcomes, dropout: float) -> Model:
