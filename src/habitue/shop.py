@@ -65,10 +65,15 @@ class Shop:
         return self.space.root
 
     def import_(
-        self, file: Path | str, *, mapping: collect.Mapping | Path | str | None = None, seed: int | None = None
+        self,
+        file: Path | str,
+        *,
+        mapping: collect.Mapping | Path | str | None = None,
+        seed: int | None = None,
+        limits: collect.Limits | None = None,
     ) -> collect.Imported:
-        """Bring a CSV or Parquet file in; see `collect.import_file`."""
-        return collect.import_file(self.space, file, mapping, seed=seed)
+        """Bring a file, a folder of media or a query of a database in; see `collect.import_file`."""
+        return collect.import_file(self.space, file, mapping, seed=seed, limits=limits)
 
     def check(self, *, before: str | None = None, after: str | None = None) -> Checked:
         """Say what the data is worth trusting; also written to reports/quality.html and reports/quality.json.

@@ -48,6 +48,15 @@ def test_a_table_never_written_is_empty(lake):
     assert (lake.delete_users(EVENTS, [1]), lake.compact(EVENTS)) == (0, 0)
 
 
+@pytest.mark.parametrize("name", ["my shop", "订单 100%", "a#b?c"])
+def test_a_folder_may_have_any_name(tmp_path, events, name):
+    lake = open_lake(tmp_path / name / "lake", buckets=3)
+    lake.append(EVENTS, events)
+    assert_frame_equal(lake.read(EVENTS), open_lake(tmp_path / name / "lake", buckets=3).read(EVENTS))
+    assert lake.read(EVENTS).height == events.height
+    assert all(Path(file).is_file() for file in lake.files(EVENTS))
+
+
 def test_rows_come_back_as_they_were_in_the_order_of_moment_and_key(lake, events):
     assert lake.append(EVENTS, events.sample(fraction=1, shuffle=True, seed=1)) == 0
     assert_frame_equal(lake.read(EVENTS), events.sort("at", "event_id"))

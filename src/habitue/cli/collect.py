@@ -31,32 +31,66 @@ def init(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="A CSV or Parquet file.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="A file of any usual format, packed or not; a folder of media; or a database: sqlite:///shop.db, "
+            "postgresql://host/shop, duckdb:///shop.duckdb."
+        ),
+    ],
     mapping: Annotated[
         Path | None, typer.Option("--mapping", "-m", help="TOML: which column is what, and the time zone.")
     ] = None,
+    guess: Annotated[
+        bool, typer.Option("--guess", help="Print a first mapping for the file, with comments, and store nothing.")
+    ] = False,
+    max_bytes: Annotated[
+        int | None, typer.Option("--max-bytes", help="Stop when an archive inflates to more.", min=1)
+    ] = None,
+    max_rows: Annotated[int | None, typer.Option("--max-rows", help="Stop when there are more rows.", min=1)] = None,
     workspace: Workspace = Path(),
     json: Json = False,
 ) -> None:
     """Bring a file in. The same file again, a re-ordered copy or a longer export adds only what is new.
 
-    Rows that cannot be accepted are kept in the table `refused` with the reason. Exit code 0 when only some are.
+    CSV, TSV, Excel, JSON, Parquet, Merchant feeds, web pages, exports of Segment and GA4; what a file is, its content
+    tells, not its name. Rows that cannot be accepted are kept in the table `refused` with the reason. Exit code 0 when
+    only some are. An import that was stopped goes on where it was when the command is given again.
 
-    Example: habitue import orders.csv --mapping orders.toml
+    Examples:
+
+      habitue import --guess orders.csv > orders.toml
+
+      habitue import orders.csv --mapping orders.toml
+
+      habitue import postgresql://reader@db/shop --mapping orders.toml     (with query = "SELECT ..." in it)
     """
-    import habitue
+    from habitue.core import runtime
 
+    runtime.modest()
+    import habitue
+    from habitue import collect
+
+    standard = collect.Limits()
+    limits = collect.Limits(max_bytes=max_bytes or standard.max_bytes, max_rows=max_rows or standard.max_rows)
+    if guess:
+        text = collect.guess(file, limits=limits)
+        if json:
+            print_json({"mapping": text})
+        else:
+            typer.echo(text, nl=False)
+        return
     shop = habitue.open(workspace)
-    done = shop.import_(file, mapping=mapping)
+    done = shop.import_(file, mapping=mapping, limits=limits)
     if json:
         print_json(asdict(done))
         return
-    typer.echo(
-        f"{done.read:,} rows read: {done.new:,} new, {done.known:,} known before, {done.refused:,} refused. "
-        f"{done.orders:,} orders of {done.users:,} customers and {done.guests:,} guest orders, "
-        f"net {done.money:,.2f} {done.currency}, {done.first:%Y-%m-%d} to {done.last:%Y-%m-%d}."
-        if done.first is not None and done.last is not None
-        else f"{done.read:,} rows read: {done.new:,} new, {done.known:,} known before, {done.refused:,} refused."
-    )
+    read = f"{done.read:,} rows read: {done.new:,} new, {done.known:,} known before, {done.refused:,} refused."
+    if done.orders and done.first is not None and done.last is not None:
+        read += (
+            f" {done.orders:,} orders of {done.users:,} customers and {done.guests:,} guest orders, "
+            f"net {done.money:,.2f} {done.currency}, {done.first:%Y-%m-%d} to {done.last:%Y-%m-%d}."
+        )
+    typer.echo(read)
     if done.refused:
         typer.echo("Why rows were refused: habitue check")

@@ -66,6 +66,7 @@ _SENTENCES = {
     "missing_signal": "The row does not say what was sensed.",
     "missing_value": "The row has no value.",
     "missing_owner": "The row does not say what it shows: a product, an event or a person.",
+    "bad_currency": "The currency is none of ISO 4217.",
     "bad_owner": "The owner is not item, event or user.",
     "bad_share": "The probability is not above 0 and at most 1.",
     "empty_example": "The row holds nothing to learn from.",

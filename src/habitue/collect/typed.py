@@ -62,6 +62,8 @@ def read(raw: pl.DataFrame, mapping: Mapping, folder: Path | None = None) -> tup
             reasons.append((f"bad_{name}", bad))
         elif name == "currency":
             columns[name] = values.currencies(told)
+            alone = values.words(told).str.contains(r"^\s*[A-Za-z]{3}\s*$")
+            reasons.append(("bad_currency", columns[name].is_null() & alone))
         elif name in FREE:
             columns[name] = mask.masked(values.words(told))
         else:

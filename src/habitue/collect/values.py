@@ -36,6 +36,15 @@ _SIGNS = {
     "zł": "PLN",
     "$": "USD",
 }
+ISO_4217 = frozenset(
+    "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD "
+    "CAD CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD "
+    "GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT "
+    "LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR "
+    "NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP "
+    "STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF "
+    "XPF YER ZAR ZMW ZWG HRK".split()
+)
 _MONEY = r"(?:US\$|HK\$|NT\$|A\$|C\$|R\$|[$€£￡¥￥元円₩₹₽₺₫฿]|zł|RMB|kr\.?|[A-Z]{3})"
 _SPACES = "[ \u00a0\u202f\u2009]"
 _PLAIN = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
@@ -78,10 +87,12 @@ def numbers(raw: pl.Series, *, decimal: str = ".") -> tuple[pl.Series, pl.Series
 
 
 def currencies(raw: pl.Series) -> pl.Series:
-    """Read the ISO 4217 code in a text: "EUR", "12.50 EUR", "€ 12.50"; null where none is."""
-    text = raw.cast(pl.String)
+    """Read the ISO 4217 code in a text: "EUR", "eur", "12.50 EUR", "€ 12.50"; null where none is."""
+    text = raw.cast(pl.String).str.strip_chars()
+    text = text.zip_with(~text.str.contains("^[a-z]{3}$").fill_null(False), text.str.to_uppercase())
     code = text.str.extract(r"(?:^|[^A-Za-z])([A-Z]{3})(?:$|[^A-Za-z])", 1)
-    code = code.set(code == "RMB", "CNY")
+    code = code.replace("RMB", "CNY")
+    code = code.set(~code.is_in(list(ISO_4217)).fill_null(False), None)
     for sign, name in _SIGNS.items():
         fits = text.str.contains(sign, literal=True).fill_null(False) & code.is_null()
         code = code.set(fits, name)

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import deltalake
 import polars as pl
@@ -32,6 +33,13 @@ MOMENTS = ("at", "valid_from", "as_of")
 STATISTICS = (*MOMENTS, "kind", "user_key", "bucket")
 WAIT_S = 5.0  # for another writer to end
 NEVER = -1  # the version of a table that was never written
+
+
+class _Delta(deltalake.DeltaTable):
+    """A table whose files have the names the file system knows: deltalake writes a space in a folder as %20."""
+
+    def file_uris(self, *args: Any, **more: Any) -> list[str]:
+        return [unquote(uri) for uri in super().file_uris(*args, **more)]
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ class Lake:
         if version == NEVER:
             return table.empty() if columns is None else table.empty().select(columns)
         try:
-            delta = deltalake.DeltaTable(self._path(table), version=version)
+            delta = _Delta(self._path(table), version=version)
             for path, size in pl.DataFrame(delta.get_add_actions()).select("path", "size_bytes").iter_rows():
                 if (self._path(table) / path).stat().st_size != size:  # Polars would panic over one that was cut off
                     raise OSError(f"{path} is not as long as it was written")
@@ -149,7 +157,7 @@ class Lake:
         version = self._readable(table, version)
         if version == NEVER:
             return []
-        return sorted(deltalake.DeltaTable(self._path(table), version=version).file_uris())
+        return sorted(_Delta(self._path(table), version=version).file_uris())
 
     def version(self, table: Table) -> int:
         """Return the version that is read now: the latest, or the last before an unfinished transaction; -1 = none."""
@@ -212,7 +220,7 @@ class Lake:
     def _delta(self, table: Table) -> deltalake.DeltaTable | None:
         """Open the table, or None when it was never written. Holds its contract and buckets against ours."""
         try:
-            delta = deltalake.DeltaTable(self._path(table))
+            delta = _Delta(self._path(table))
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
@@ -261,6 +269,7 @@ class Lake:
                     configuration={
                         "delta.enableDeletionVectors": "false",
                         "delta.enableExpiredLogCleanup": "false",  # an old version goes by erasure, never by age
+                        "delta.checkpointInterval": "10",  # to open a table reads so many files at most, each a thread
                         **(
                             {"delta.dataSkippingStatsColumns": ",".join(kept)}
                             if kept
@@ -303,7 +312,7 @@ class Lake:
             if version == NEVER:
                 shutil.rmtree(path, ignore_errors=not path.exists())
             elif self._latest(tables[name]) != version:
-                deltalake.DeltaTable(path).restore(version)
+                _Delta(path).restore(version)
         self._journal.unlink()
 
     def _unreadable(self, table: Table, version: int | None) -> LakeError:

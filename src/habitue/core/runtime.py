@@ -25,14 +25,14 @@ class Runtime:
 def modest() -> None:
     """Give address space back that is not used, for a process that is limited in it (`ulimit -v`).
 
-    glibc keeps a pool of 64 MB for each of up to eight threads a core, jemalloc (in Polars) whatever it once had: an
+    glibc keeps pools of 64 MB for up to eight threads a core, jemalloc (in Polars) whatever it once had: an
     import of 300 MB went from 1,220 to 780 MB of address space (LOG.md). Only on Linux, and for Polars only before it
     is loaded.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and no pools
         if mallopt is not None:
-            mallopt(-8, 2)  # M_ARENA_MAX
+            mallopt(-8, 1)  # M_ARENA_MAX
         os.environ.setdefault("_RJEM_MALLOC_CONF", "retain:false,dirty_decay_ms:500,muzzy_decay_ms:0")
 
 

@@ -28,7 +28,7 @@ LAYERS = 3  # an archive in an archive in an archive; deeper is no export
 
 GZIP, ZSTD, ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 _CHUNK = 1 << 20
-_DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
+DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _Bounded(io.RawIOBase):
         except HabitueError:
             raise
         except Exception as error:
-            if not isinstance(error, _DAMAGE) and type(error).__name__ != "ZstdError":
+            if not isinstance(error, DAMAGE) and type(error).__name__ != "ZstdError":
                 raise
             raise damaged(self._name, self._count) from error
         self._count += len(content)
@@ -178,11 +178,11 @@ def _open_zip(stream: BinaryIO, name: str, packed: bool, stack: ExitStack) -> Bi
                 remedy="Unpack it, and import the file inside",
             )
         return cast(BinaryIO, stack.enter_context(archive.open(member)))
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise damaged(name, 0) from error
 
 
-_OPENERS = {GZIP: _open_gzip, ZSTD: _open_zstd, ZIP: _open_zip}
+_OPENERS = {GZIP: _open_gzip, ZSTD: _open_zstd, ZIP: _open_zip, b"PK\x05\x06": _open_zip}  # the last is empty
 
 
 def _is_workbook(stream: BinaryIO | None, path: Path) -> bool:
@@ -192,7 +192,7 @@ def _is_workbook(stream: BinaryIO | None, path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "xl/workbook.xml" in archive.namelist()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise damaged(path.name, 0) from error
 
 

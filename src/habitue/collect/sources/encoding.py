@@ -51,10 +51,9 @@ def mark(head: bytes) -> tuple[str, int] | None:
         if head.startswith(bom):
             return name, len(bom)
     even, odd = head[0:2000:2], head[1:2000:2]
-    if len(odd) > 4 and odd.count(0) > 0.6 * len(odd) and even.count(0) < 0.1 * len(even):
-        return "utf-16-le", 0
-    if len(odd) > 4 and even.count(0) > 0.6 * len(even) and odd.count(0) < 0.1 * len(odd):
-        return "utf-16-be", 0
+    for name, zeros, others in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
+        if len(zeros) > 4 and zeros.count(0) > 0.1 * len(zeros) and others.count(0) == 0:
+            return name, 0
     return None
 
 

@@ -14,7 +14,7 @@ from typing import IO, BinaryIO
 from xml.etree.ElementTree import Element
 
 from habitue.collect.sources import markup
-from habitue.collect.sources.archives import damaged
+from habitue.collect.sources.archives import DAMAGE, damaged
 from habitue.collect.sources.blocks import Limits, Record
 from habitue.core.errors import InputError, did_you_mean
 
@@ -46,7 +46,7 @@ def rows(
             dated = _dated(archive, name)
             with archive.open(path) as content:
                 yield from _records(content, name, strings, dated, header)
-    except (zipfile.BadZipFile, KeyError, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except (KeyError, *DAMAGE) as error:
         raise damaged(name, 0) from error
 
 
@@ -131,6 +131,8 @@ def _sheet(archive: zipfile.ZipFile, name: str, wanted: str | None) -> str:
         sheets = {e.get("name", ""): _relation(e) for e in markup.elements(content, {"sheet"}, name)}
     with archive.open("xl/_rels/workbook.xml.rels") as content:
         targets = {e.get("Id", ""): e.get("Target", "") for e in markup.elements(content, {"Relationship"}, name)}
+    if not sheets:
+        raise damaged(name, 0)
     if wanted is not None and wanted not in sheets:
         raise InputError(
             name,

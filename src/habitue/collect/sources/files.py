@@ -9,7 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from habitue.collect.sources import archives, csv, excel, feed, jsonl, media, pages, parquet, sequences, sql, trackers
+from habitue.collect.sources import (
+    archives,
+    csv,
+    encoding,
+    excel,
+    feed,
+    jsonl,
+    media,
+    pages,
+    parquet,
+    sequences,
+    sql,
+    trackers,
+)
 from habitue.collect.sources.blocks import Block, Limits, Record, from_records, value_of
 from habitue.core.errors import InputError, UsageError, did_you_mean
 
@@ -129,7 +142,10 @@ def _first_look(file: _File) -> archives.Opened:
 def _by_content(file: _File, form: Form, limits: Limits, wanted: Sequence[str]) -> Source:
     opened, path = _first_look(file), file.path
     head = opened.head()
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    name, length = encoding.mark(head) or ("", 0)
+    start = head[length:].lstrip()
+    if name.startswith("utf-16"):
+        start = head[length:].decode(name, errors="ignore").encode(errors="ignore").lstrip()
     if head.startswith(parquet.MAGIC):
         content: Path | BinaryIO = archives.seekable(opened, file.stack) if opened.packed else path
         return Source(
