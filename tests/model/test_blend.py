@@ -205,6 +205,22 @@ def test_weights_that_are_named_are_taken_and_nothing_is_fitted_twice(shop, view
     assert [p.as_of for p in fits] == [shop.as_of] * 2
 
 
+def test_where_data_are_few_the_named_weights_change(shop, views):
+    names, _ = views
+    few = behaviour.Config(width=40)  # 120 rows to foretell, 480 numbers in the table
+    config = blend.Config(views=names, weights=(0.5, 1.0), scarce=(1.0, 0.0), behaviour=few)
+    assert blend.fit(shop, config, runtime=RUNTIME).weights == {"toys.noise": 1.25, "toys.oracle": 1.0}
+    many = dataclasses.replace(config, behaviour=behaviour.Config(width=8))
+    assert blend.fit(shop, many, runtime=RUNTIME).weights == {"toys.noise": 0.5, "toys.oracle": 1.0}
+
+
+@pytest.mark.parametrize("scarce", [(1.0,), (0.0, -1.0)])
+def test_what_is_added_to_weights_is_one_number_a_view(shop, views, scarce):
+    config = blend.Config(views=("toys.noise", "toys.oracle"), weights=(1.0, 1.0), scarce=scarce)
+    with pytest.raises(ModelError, match="'weights' or 'scarce'.*toys.noise, toys.oracle.*one number of at least 0"):
+        blend.fit(shop, config, runtime=RUNTIME)
+
+
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, -1.0), (0.0, 0.0)])
 def test_weights_that_are_not_one_a_view_are_refused(shop, views, weights):
     config = blend.Config(views=("toys.noise", "toys.oracle"), weights=weights)
@@ -305,10 +321,12 @@ def test_the_closed_form_that_was_fitted_as_a_view_teaches_behaviour(shop, monke
         return fit(past, config, runtime=runtime)
 
     monkeypatch.setattr(blend.slist, "fit", counted)
-    taught = dataclasses.replace(TINY, taught=0.5)
+    taught = dataclasses.replace(TINY, taught=0.5, width=32)  # a wide table: little to foretell per number of it
     settings = blend.Config(views=("slist", "behaviour"), behaviour=taught, slist=blend.slist.Config(ridge=1.0))
     state = blend.fit(shop, settings, runtime=RUNTIME)
     assert len(fits) == 2
     alone = behaviour.fit(shop, taught, runtime=RUNTIME, closed_form=state.views["slist"])
     for name, weight in alone.weights.items():
         assert weight.equal(state.views["behaviour"].weights[name])
+    untold = behaviour.fit(shop, dataclasses.replace(taught, taught=0.0), runtime=RUNTIME)
+    assert not untold.weights["items"].equal(alone.weights["items"])

@@ -26,7 +26,7 @@ TEACHER = slist.State(tuple("abcde"), TABLE, history_half_life_days=10.0)
 
 def expected(past, target, window=9) -> np.ndarray:
     """Return what is told of the sets `target` as a matrix [L, I]."""
-    told = teacher.told(past.histories, np.array(target), TEACHER, window=window)
+    told = teacher.told(past.histories, np.array(target), TEACHER, taught=1.0, window=window)
     assert told.item.dtype == np.int32 and told.share.dtype == np.float32
     found = np.zeros((len(target), 5))
     np.put_along_axis(found, told.item.astype(np.int64), told.share, axis=1)
@@ -81,10 +81,10 @@ def test_calls_of_few_lessons_give_the_same(make_past, monkeypatch):
 def test_a_target_keeps_its_sum_and_gets_the_teachers_part():
     told = teacher.Told(
         np.array([[9, 9], [2, 0], [3, 4], [1, 2]], dtype=np.int32),
-        np.array([[9, 9], [0.75, 0.25], [0, 0], [0.5, 0.5]], dtype=np.float32),
+        np.array([[9, 9], [0.3, 0.1], [0, 0], [0.2, 0.2]], dtype=np.float32),
     )
     own = Sparse(torch.tensor([0, 0, 1, 2]), torch.tensor([2, 3, 0, 4]), torch.tensor([0.5, 0.5, 1.0, 1.0]))
-    both = teacher.mixed(own, told, np.array([1, 2, 3]), taught=0.4, items=5)
+    both = teacher.mixed(own, told, np.array([1, 2, 3]), items=5)
     dense = torch.zeros(3, 5).index_put((both.row, both.column), both.value)
     wanted = [[0.1, 0, 0.6, 0.3, 0], [1.0, 0, 0, 0, 0], [0, 0.2, 0.2, 0, 0.6]]  # the second has nothing to be told
     torch.testing.assert_close(dense, torch.tensor(wanted))
@@ -95,6 +95,6 @@ def test_a_target_keeps_its_sum_and_gets_the_teachers_part():
 def test_a_small_catalogue(make_past, items):
     past = make_past(*((u, d, items) for u in range(4) for d in (3, 2, 1)), items=items)
     state = slist.fit(past, slist.Config(), runtime=Runtime())
-    told = teacher.told(past.histories, np.arange(12), state, window=4)
+    told = teacher.told(past.histories, np.arange(12), state, taught=0.25, window=4)
     assert told.item.shape == (12, len(items)) and np.isfinite(told.share).all()
-    np.testing.assert_allclose(told.share.sum(axis=1), np.tile([0, 1, 1], 4), rtol=1e-6)
+    np.testing.assert_allclose(told.share.sum(axis=1), np.tile([0, 0.25, 0.25], 4), rtol=1e-6)

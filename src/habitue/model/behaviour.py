@@ -82,13 +82,13 @@ class Config:
     steps: int = 100_000  # at most
     questions: int = 384  # a step
     learning_rate: float = tuned(2e-3, 3e-4, 6e-3, log=True)
-    taught: float = 0.0  # share of a lesson's target that SLIST foretells, see teacher.py; 0 = no teacher
+    taught: float = 0.0  # share of a lesson's target that SLIST foretells at a `scarcity` of 1; 0 = no teacher
     loss: str = "softmax"  # or "gbce", for which a few products drawn at random stand for all others
     recipe: train.Recipe = field(default_factory=train.Recipe)
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "behaviour on sequences".
-SEQUENCE = Config(window=200, clock=False, seed=0.1, passes=16, questions=1024, learning_rate=3e-3)
+SEQUENCE = Config(window=200, clock=False, seed=0.1, passes=16, questions=1024, learning_rate=3e-3, taught=0.35)
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,11 @@ def fit(
     content = seeds.content(past.words, config.content, len(past.items))
     trend = rates(past, TREND_DAYS) if config.clock else None
     expected = None
+    share = config.taught * _scarcity(asked, len(past.items), config)
     known_by = None if held else closed_form  # a teacher must not have seen what is held back
-    if config.taught and (known_by or len(past.items) <= TEACHABLE):
+    if share and (known_by or len(past.items) <= TEACHABLE):
         known_by = known_by or _teacher(past, config, runtime)
-        expected = teacher.told(every, asked.target, known_by, window=config.window)
+        expected = teacher.told(every, asked.target, known_by, taught=share, window=config.window)
     a_pass, stretches = drawn(
         asked, window=config.window, questions=config.questions, clock=config.clock, seed=runtime.seed
     )
@@ -324,16 +325,30 @@ def _teacher(past: Past, config: Config, runtime: Runtime) -> slist.State:
     return slist.fit(past, settings, runtime=runtime)
 
 
+def scarcity(past: Past, config: Config) -> float:
+    """Return 1 where there is next to nothing to learn from, 0 from one row to foretell per number of the table on."""
+    return _scarcity(lessons(past, clock=config.clock), len(past.items), config)
+
+
+def _scarcity(lessons: Lessons, items: int, config: Config) -> float:
+    return max(0.0, 1.0 - _rows_a_number(lessons, items, config))
+
+
 def _dropout(lessons: Lessons, items: int, config: Config) -> float:
     """Return the share to drop: less of it the more rows there are to foretell per number in the table.
 
     A line through what validation chose on three data sets (LOG.md, "how much to drop"): Beauty, 0.17 rows a number,
     one half; Online Retail, 1.4, three tenths; MovieLens-1M, 4.5, one fifth.
     """
+    asked_for = DROPPED - DROPPED_LESS * math.log(_rows_a_number(lessons, items, config))
+    return float(np.clip(config.dropout * np.clip(asked_for, *DROPPED_WITHIN), 0.0, 0.8))
+
+
+def _rows_a_number(lessons: Lessons, items: int, config: Config) -> float:
+    """Return how many rows there are to foretell per number in the products' table."""
     every = lessons.known.every
     rows = int((every.row_start[lessons.target + 1] - every.row_start[lessons.target]).sum())
-    asked_for = DROPPED - DROPPED_LESS * math.log(max(rows, 1) / (items * config.width))
-    return float(np.clip(config.dropout * np.clip(asked_for, *DROPPED_WITHIN), 0.0, 0.8))
+    return max(rows, 1) / (items * config.width)
 
 
 @dataclass(frozen=True)
@@ -419,7 +434,7 @@ class _Loss:
             torch.from_numpy(np.repeat(1 / count, count).astype(np.float32)).to(device),
         )
         if self.expected is not None:
-            target = teacher.mixed(target, self.expected, asked, taught=self.config.taught, items=len(model.items))
+            target = teacher.mixed(target, self.expected, asked, items=len(model.items))
         trend = None
         if self.trend is not None:
             row = torch.from_numpy(self.trend.at(at)[0]).to(device)

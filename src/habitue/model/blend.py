@@ -72,14 +72,17 @@ class Config:
     trees: trees.Config = field(default_factory=trees.Config)
     behaviour: behaviour.Config = field(default_factory=behaviour.Config)
     weights: tuple[float, ...] = ()  # of the ranks, one a view in the order of `views`; () = found on the past
+    scarce: tuple[float, ...] = ()  # more of each, times `behaviour.scarcity`: where data are few a net counts for less
     least_users: int = 30  # with an order in the rewound horizon; with fewer every view counts the same
     least_labels: int = 200  # closed before the rewound moment; with fewer every view counts the same
 
 
-# Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "two views are enough".
+# Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "two views are enough" and
+# "asked one event after the fit".
 SEQUENCE = Config(
     views=("slist", "behaviour"),
     weights=(1.0, 1.0),
+    scarce=(1.0, 0.0),
     slist=slist.SEQUENCE,
     behaviour=behaviour.SEQUENCE,
 )
@@ -126,7 +129,7 @@ def fit(
     needed = {n: m for n, m in modules.items() if (len(users) and n in rankers) or (told and n in tellers)}
     deadlines = [None if runtime.budget_s is None else started + runtime.budget_s * share for share in (0.5, 1.0)]
     before = _views(needed, earlier, config, runtime, folder and folder / "rewound", _half(progress, 0), deadlines[0])
-    weights = _named(config, rankers) or dict.fromkeys(rankers, 1.0)
+    weights = _named(config, rankers, past) or dict.fromkeys(rankers, 1.0)
     churn = value = dict.fromkeys(tellers, 1 / max(len(tellers), 1))
     if len(users):
         asked = earlier.take(users)
@@ -257,18 +260,20 @@ def _least(loss: Callable[[Doubles], tuple[float, Doubles]], views: Doubles) -> 
     return [float(w) for w in weights / weights.sum()]
 
 
-def _named(config: Config, rankers: list[str]) -> dict[str, float]:
+def _named(config: Config, rankers: list[str], past: Past) -> dict[str, float]:
     """Return the weights that the settings name. Raises ModelError when they are not one a view."""
     if not config.weights:
         return {}
-    if len(config.weights) != len(config.views) or min(config.weights) < 0 or max(config.weights) <= 0:
+    named, more = config.weights, config.scarce or (0.0,) * len(config.weights)
+    if len(named) != len(config.views) or len(more) != len(named) or min(*named, *more) < 0 or max(named) <= 0:
         raise ModelError(
-            "model.blend, setting 'weights'",
-            found=f"{list(config.weights)} for the views {', '.join(config.views)}",
+            "model.blend, setting 'weights'" + (" or 'scarce'" if config.scarce else ""),
+            found=f"{list(named)}{f' and {list(more)}' * bool(config.scarce)} for the views {', '.join(config.views)}",
             consequence="Nobody knows which weight is whose, or nothing would be ranked",
             remedy="Name one number of at least 0 a view, in the order of `views`, or leave it out",
         )
-    return {name: w for name, w in zip(config.views, config.weights, strict=True) if name in rankers}
+    few = behaviour.scarcity(past, config.behaviour) if any(more) else 0.0
+    return {n: w + few * m for n, w, m in zip(config.views, named, more, strict=True) if n in rankers}
 
 
 def _views(

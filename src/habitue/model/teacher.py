@@ -7,7 +7,7 @@ products that SLIST ranks highest for the same history (distillation: Hinton, Vi
     target = (1 - taught) next set + taught t,    t_i = max(s_i, 0) / sum over the TOLD best of max(s_j, 0)
 
 SLIST's scores s are shares of a next purchase already, no logits, so they are scaled and not put through a softmax.
-What it brings: LOG.md, "a closed form as teacher".
+What it brings, and that it brings nothing where there is much to learn from: LOG.md, "a closed form as teacher".
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Told:
     """What the teacher expects at each of L lessons."""
 
     item: npt.NDArray[np.int32]  # [L, K] its best products, in no order
-    share: Floats  # [L, K] of each; a row adds up to 1, or to 0 where the teacher has nothing to say
+    share: Floats  # [L, K] of the target; a row adds up to `taught`, or to 0 where the teacher has nothing to say
 
 
-def told(every: Histories, target: Ints, teacher: slist.State, *, window: int) -> Told:
+def told(every: Histories, target: Ints, teacher: slist.State, *, taught: float, window: int) -> Told:
     """Ask the teacher what comes at the sets `target`, from the `window` sets before each; O(L x reasons x I).
 
-    teacher: fitted on the same products, in the same order; 8 TOLD bytes a lesson.
+    teacher: fitted on the same products, in the same order; taught: its share of a target; 8 TOLD bytes a lesson.
     """
     items, purchase = len(teacher.items), every.kinds.index(PURCHASE)
     best = min(TOLD, items)
@@ -62,15 +62,15 @@ def told(every: Histories, target: Ints, teacher: slist.State, *, window: int) -
         kept = np.maximum(np.take_along_axis(scores, top, axis=1), 0)
         total = kept.sum(axis=1, keepdims=True)
         item[start : start + len(asked)] = top
-        share[start : start + len(asked)] = np.divide(kept, total, out=np.zeros_like(kept), where=total > 0)
+        share[start : start + len(asked)] = taught * np.divide(kept, total, out=np.zeros_like(kept), where=total > 0)
     return Told(item, share)
 
 
-def mixed(target: Sparse, expected: Told, asked: Ints, *, taught: float, items: int) -> Sparse:
+def mixed(target: Sparse, expected: Told, asked: Ints, *, items: int) -> Sparse:
     """Give the teacher's part to `target` [Q, items], the next sets of the lessons `asked`; rows still add up to 1."""
     device = target.row.device
     item = torch.from_numpy(expected.item[asked].astype(np.int64)).to(device)
-    part = taught * torch.from_numpy(expected.share[asked]).to(device)
+    part = torch.from_numpy(expected.share[asked]).to(device)
     own = 1 - part.sum(dim=1)
     row = torch.cat([target.row, torch.arange(len(asked), device=device).repeat_interleave(item.shape[1])])
     value = torch.cat([target.value * own[target.row], part.flatten()])
