@@ -119,6 +119,8 @@ def test_python_gives_the_same_and_asks_no_model_that_knows_the_future(shop):
     value = opened.predict("value")
     assert value["score"].is_sorted(descending=True)
     assert (value["score"] >= 0).all()
+    soon, late = (opened.predict(f"churn_{days}").sort("user_key")["score"] for days in (7, 90))
+    assert (soon >= late).all() and soon.is_between(0, 1).all()
     with pytest.raises(ModelError, match="knows the shop after 2024-06-01.*habitue train --as-of 2024-06-01"):
         opened.predict("churn", as_of="2024-06-01")
     with pytest.raises(
@@ -127,6 +129,17 @@ def test_python_gives_the_same_and_asks_no_model_that_knows_the_future(shop):
         opened.predict("sales")
     with pytest.raises(SettingsError, match="is not a date"):
         opened.predict("churn", as_of="yesterday")
+
+
+def test_a_wait_that_the_past_was_too_short_to_show_is_not_told(shop, monkeypatch):
+    from habitue.model import blend
+
+    told = blend.predict
+    monkeypatch.setattr(blend, "predict", lambda state, past: told(state, past).drop("churn_90"))
+    opened = habitue.open(shop)
+    assert opened.predict("churn_30").height > 0
+    with pytest.raises(ModelError, match="predict churn_90.*too short to show it.*Ask for a shorter time"):
+        opened.predict("churn_90")
 
 
 def test_a_cell_that_a_spreadsheet_would_run_is_written_as_text(tmp_path):

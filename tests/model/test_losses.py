@@ -180,9 +180,9 @@ def test_under_autocast_the_loss_is_the_same_but_for_what_comes_in_rounded(given
 def test_generalised_bce_by_hand():
     """Five products, two negatives: alpha = 1/2, t = 1/2: beta = 1/2 (1/2 (1 - 2) + 2) = 3/4.
 
-    Scores ln 3 (target, sigmoid 3/4) and -ln 3 and 0 (negatives, 1 - sigmoid 3/4 and 1/2).
+    Scores, lowered by ln 5, ln 3 (target, sigmoid 3/4) and -ln 3 and 0 (negatives, 1 - sigmoid 3/4 and 1/2).
     """
-    table = torch.tensor([[0.0], [math.log(3)], [-math.log(3)], [9.0], [0.0]])
+    table = torch.tensor([[0.0], [math.log(3)], [-math.log(3)], [9.0], [0.0]]) + math.log(5)
     given = {
         "queries": torch.tensor([[1.0]]),
         "table": table,
@@ -203,7 +203,7 @@ def test_generalised_bce_with_all_terms_equals_a_plain_sum(given, trust):
     drawn = torch.tensor([0, 3, 4, 8, 9, 11, 20])
     scores = given["queries"] @ given["table"].T
     trend, extra, target = given["trend"], given["extra"], given["target"]
-    scores = scores + torch.einsum("qk,kqi->qi", trend.weight, trend.rates[:, trend.row])
+    scores = scores - math.log(ITEMS) + torch.einsum("qk,kqi->qi", trend.weight, trend.rates[:, trend.row])
     scores = scores.index_put((extra.row, extra.column), extra.value, accumulate=True)
     wanted = torch.zeros(Q, ITEMS).index_put((target.row, target.column), target.value)
     beta = {0.0: 1.0, 1.0: 7 / 22}[trust]

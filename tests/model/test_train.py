@@ -253,6 +253,22 @@ def test_memory_that_ends_names_the_settings(gone):
         train.run(start(), loss, SCHEDULE, seed=1)
 
 
+def test_an_accelerator_with_bfloat16_forms_the_loss_in_it(monkeypatch):
+    monkeypatch.setattr(train, "half_is_quick", lambda device: device != "old")
+    assert train.in_half("cuda") and not train.in_half("old") and not train.in_half("cpu")
+    seen, model = [], start()
+
+    def loss(step):
+        seen.append(model[0](torch.ones(1, 4)).dtype)
+        return loss_of(model)(step)
+
+    for half in (False, True):
+        monkeypatch.setattr(train, "in_half", lambda device, half=half: half)
+        train.run(model, loss, train.Schedule(steps=1, learning_rate=0.01), seed=1)
+    assert seen == [torch.float32, torch.bfloat16]
+    assert all(p.dtype == torch.float32 for p in model.parameters()) and not torch.is_autocast_enabled("cpu")
+
+
 def test_another_error_stays_what_it_is():
     def loss(step):
         raise RuntimeError("a bug")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,6 +160,8 @@ def generalised_bce(
     alpha (t (1 - 1 / alpha) + 1 / alpha), alpha = K / (I - 1), t = `trust` (Petrov and Macdonald, RecSys 2023, section
     5): with t = 0 binary cross-entropy, which is too sure of itself when only some negatives are seen; with t = 1 the
     sigmoid is the probability a model of all negatives would tell. A question's own targets are no negatives of it.
+    Every score is lowered by ln I, so that training starts where each product has about its fair share of the whole;
+    the order of the products is not changed by it, and without it a short training never gets there (LOG.md, "gBCE").
 
     Scores and shapes as in `set_cross_entropy`; `negatives` int64 [K] without repeats. 6 Q K D multiplications, and K Q
     scores held for the gradient.
@@ -171,6 +174,8 @@ def generalised_bce(
         positive = positive + (trend.weight[row].T * trend.rates[:, trend.row[row], column]).sum(0)
         gains = trend.rates[:, trend.row[:, None], negatives]  # [trends, Q, K]
         negative = negative + (trend.weight.T[:, :, None] * gains).sum(0)
+    share = math.log(len(table))
+    positive, negative = positive - share, negative - share
     every = torch.arange(len(queries), device=queries.device)[:, None]
     if extra is not None:
         positive = positive + _at(extra, row, column, len(table))

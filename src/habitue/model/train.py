@@ -164,7 +164,7 @@ def run(
             group["lr"] = schedule.rate(step)
         adam.zero_grad()
         with seeded(seed, step), _memory_in_words(step):
-            with torch.autocast(device, torch.bfloat16, enabled=device != "cpu" and half_is_quick(device)):
+            with torch.autocast(device, torch.bfloat16, enabled=in_half(device)):
                 value, targets = loss(step)
             value.backward()  # type: ignore[no-untyped-call]
         told, targets = _add_up(model, value, targets) if world > 1 else (float(value.detach()), targets)
@@ -214,6 +214,14 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def in_half(device: str) -> bool:
+    """Tell whether a step's products are formed in bfloat16: on an accelerator that has it.
+
+    On a processor only the softmax over the products is (losses.half_is_quick): the rest is too small to gain.
+    """
+    return device != "cpu" and half_is_quick(device)
 
 
 def _adam(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
