@@ -72,6 +72,7 @@ def run(shop: Shop, *, cut: str | dt.date | None = None) -> Path:
     started = time.monotonic()
     tables = pipeline.read(shop.space, shop.plan)
     as_of = _moment(tables, shop.plan, cut)
+    tables = pipeline.read(shop.space, shop.plan, as_of=as_of)  # who was who, and who agreed, at the cut
     runtime = machine.detect(seed=shop.plan.seed)
     sealed = foretell(tables, as_of=as_of, plan=shop.plan, runtime=runtime, folder=shop.space.reports / "sealed")
     name = shop.folder.resolve().name

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import polars as pl
 
-from habitue import pipeline
 from habitue.core.errors import QualityError, UsageError, did_you_mean
 from habitue.core.progress import stage
 from habitue.core.schemas import CHECKS, REPAIRS, Checks, Findings, Quality
@@ -19,7 +18,7 @@ from habitue.core.workspace import Workspace
 from habitue.dashboard import quality as pages
 from habitue.dashboard import sheet
 from habitue.plan import Plan
-from habitue.protect import identities
+from habitue.protect import people
 from habitue.quality import contents, repairs
 from habitue.quality.drift import Period
 from habitue.quality.examine import Examined, examine
@@ -80,7 +79,7 @@ def run(
             )
         examined = examine(
             tables,
-            known=identities.known_keys(workspace.identities),
+            known=people.known_keys(workspace.identities),
             now=now,
             currency=workspace.currency,
             config=plan.check,
@@ -124,8 +123,8 @@ def read(workspace: Workspace) -> dict[str, pl.DataFrame]:
     for table in contents.imported():
         names = [name for name in table.schema if name != "bytes"]
         tables[table.name] = lake.read(table, columns=names)
-    joined = identities.joins(workspace.identities)
-    tables |= {name: pipeline.joined(frame, joined) for name, frame in tables.items() if "user_key" in frame.columns}
+    with_people = [name for name, frame in tables.items() if "user_key" in frame.columns]
+    tables |= {name: people.joined(tables[name], workspace.identities) for name in with_people}
     events, items = repairs.mend(tables["events"], tables["items"], lake.read(REPAIRS))
     return tables | {"events": events, "items": items}
 

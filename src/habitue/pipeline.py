@@ -14,7 +14,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -24,9 +24,23 @@ import scipy.sparse as sp
 
 from habitue import evaluate, prepare, quality
 from habitue.core import plugins
+from habitue.core.errors import ModelError
 from habitue.core.progress import steps
 from habitue.core.runtime import Runtime, peak_mb
-from habitue.core.schemas import EVENTS, ITEMS, REFUSED, REPAIRS, USERS, Events, Items, Labels, Metrics, Refused, Users
+from habitue.core.schemas import (
+    CONSENT,
+    EVENTS,
+    ITEMS,
+    REFUSED,
+    REPAIRS,
+    USERS,
+    Events,
+    Items,
+    Labels,
+    Metrics,
+    Refused,
+    Users,
+)
 from habitue.core.workspace import Workspace
 from habitue.encode import text
 from habitue.evaluate.measured import Measured
@@ -34,7 +48,8 @@ from habitue.model import blend, popular
 from habitue.model.past import Floats, Past, histories, next_sets, reads
 from habitue.plan import Plan
 from habitue.prepare import leakage
-from habitue.protect import identities
+from habitue.protect import consent, people
+from habitue.protect.consent import Register
 from habitue.quality.repairs import mend
 
 TRAIN_EVERY_DAYS = 7  # a moment of training for churn and value each week; LOG.md, "trees"
@@ -52,6 +67,11 @@ class Tables:
     users: Users
     refused: Refused
     known: pl.DataFrame  # user_key, known: False = seen as a guest order only
+    consents: Register = field(default_factory=Register)
+
+    def withheld(self, purpose: str) -> pl.Series:
+        """Return the keys (i64, ascending) of people who may not be used for a purpose."""
+        return self.consents.withheld(pl.concat([self.known["user_key"], self.raw["user_key"]]), purpose)
 
 
 @dataclass(frozen=True)
@@ -77,31 +97,37 @@ class Outcome:
     paired: pl.DataFrame  # every model minus personal repeat ('popular')
 
 
-def read(workspace: Workspace, plan: Plan) -> Tables:
-    """Read the lake, put joined people under one key, do the repairs in force, and clean."""
-    raw = joined(workspace.lake.read(EVENTS), identities.joins(workspace.identities))
-    items, users, refused = (workspace.lake.read(table) for table in (ITEMS, USERS, REFUSED))
-    raw, items = mend(raw, items, workspace.lake.read(REPAIRS))
+def read(workspace: Workspace, plan: Plan, *, as_of: dt.datetime | None = None) -> Tables:
+    """Read the lake, put joined people under one key, do the repairs in force, and clean.
+
+    Rows of people who may not be counted are left out of `events`. `as_of`: who is who and who agrees to what at that
+    moment, with rows after it all the same (default: now).
+    """
+    lake, ids = workspace.lake, workspace.identities
+    raw, users = (people.joined(lake.read(table), ids, as_of=as_of) for table in (EVENTS, USERS))
+    consents = consent.register(ids, lake.read(CONSENT), plan.consent, as_of=as_of)
+    raw, items = mend(raw, lake.read(ITEMS), lake.read(REPAIRS))
     events, dropped = quality.clean(raw, plan.quality)
-    return Tables(raw, events, dropped, items, users, refused, identities.known_keys(workspace.identities))
+    known = people.known_keys(ids, as_of=as_of)
+    tables = Tables(raw, events, dropped, items, users, lake.read(REFUSED), known, consents)
+    counted = consent.without(events, tables.withheld(consent.ANALYTICS))
+    return dataclasses.replace(tables, events=counted)
 
 
-def joined(frame: pl.DataFrame, joins: pl.DataFrame) -> pl.DataFrame:
-    """Put joined people under one key; `joins`: user_key, became."""
-    with_new = frame.join(joins, on="user_key", how="left", maintain_order="left")
-    return with_new.with_columns(user_key=pl.coalesce("became", "user_key")).drop("became")
-
-
-def look_back(tables: Tables, *, as_of: dt.datetime, plan: Plan, train: bool = True) -> tuple[Past, dict[str, str]]:
+def look_back(
+    tables: Tables, *, as_of: dt.datetime, plan: Plan, train: bool = True, purpose: str = consent.PERSONALISATION
+) -> tuple[Past, dict[str, str]]:
     """Return what may be known at `as_of`, and the products' words. `train` False leaves the training rows out.
 
-    Raises LeakageError when a feature knows what comes after its moment.
+    People who may not be used for `purpose` are in none of it; a training row of an earlier moment needs their consent
+    of that moment as well. Raises LeakageError when a feature knows what comes after its moment, ModelError when
+    nobody may be used.
     """
     seen, _ = prepare.split(tables.events, as_of)
     catalogue = prepare.catalogue(seen, tables.items, as_of=as_of)
     products = quality.products(catalogue, plan.quality.products)
     catalogue = catalogue.filter(pl.col("item_id").is_in(list(products)))
-    keys = seen["user_key"].unique().sort()
+    keys = _usable(seen, tables, purpose)
     known = tables.known.filter("known")["user_key"]
     people = keys.filter(keys.is_in(known.implode()))
     moments = _training_moments(seen, as_of, plan.horizon_days) if train else []
@@ -109,6 +135,8 @@ def look_back(tables: Tables, *, as_of: dt.datetime, plan: Plan, train: bool = T
     labels = prepare.labels(seen, as_of=moments, horizon_days=plan.horizon_days, users=people, until=as_of)
     asked, learnt = features.filter(pl.col("as_of") == as_of), features.filter(pl.col("as_of") < as_of)
     leakage.guard(seen, learnt, labels, cut=as_of)
+    for agreed in {consent.ANALYTICS, purpose}:
+        learnt, labels = (rows.filter(tables.consents.granted(rows, agreed)) for rows in (learnt, labels))
     items = tuple(catalogue["item_id"])
     past = Past(
         as_of=as_of,
@@ -122,6 +150,21 @@ def look_back(tables: Tables, *, as_of: dt.datetime, plan: Plan, train: bool = T
         train_labels=labels,
     )
     return past, dict(catalogue.drop_nulls("title").iter_rows())
+
+
+def _usable(seen: Events, tables: Tables, purpose: str) -> pl.Series:
+    """Return the keys of everybody seen who may be used for the purpose, ascending."""
+    every = seen["user_key"].unique().sort()
+    keys = every.filter(~every.is_in(tables.withheld(purpose).implode()))
+    if keys.is_empty() and not every.is_empty():
+        raise ModelError(
+            "consent",
+            found=f"0 of {len(every):,} customers may be used for {purpose}",
+            consequence="There is nobody to learn from and nobody to answer about",
+            remedy=f"Import who granted it (docs/privacy.md), or say in habitue.toml what silence means: [consent] "
+            f"{purpose} = true",
+        )
+    return keys
 
 
 def fit(
@@ -195,7 +238,7 @@ def data_version(tables: Tables, plan: Plan, as_of: dt.datetime) -> str:
     digest = hashlib.sha256(repr((plan, as_of)).encode())
     seen, _ = prepare.split(tables.events, as_of)
     listed = tables.items.filter(pl.col("valid_from") < as_of).select("item_id", "title")
-    for frame in (seen.select("event_id", "line", "user_key"), listed, tables.known):
+    for frame in (seen.select("event_id", "line", "user_key"), listed, tables.known, tables.consents.now):
         digest.update(frame.write_csv().encode())
     return digest.hexdigest()
 

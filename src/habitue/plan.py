@@ -11,6 +11,8 @@ from habitue.core.settings import fill, read_toml
 from habitue.core.workspace import Config as Workspace
 from habitue.encode.text import Config as Words
 from habitue.model.blend import Config as Blend
+from habitue.protect.consent import Config as Consent
+from habitue.protect.erase import Config as Erase
 from habitue.quality import Config as Quality
 from habitue.quality.limits import Config as Check
 
@@ -33,6 +35,8 @@ class Plan:
     cut: dt.datetime | None = None  # the back-test's moment; None = horizon_days before the end of the data
     source: tuple[Source, ...] = ()
     season: Season = Season(factor=1.0, source="none was stated")  # of the horizon's level; fixed before it is opened
+    consent: Consent = field(default_factory=Consent)
+    erase: Erase = field(default_factory=Erase)
     quality: Quality = field(default_factory=Quality)
     check: Check = field(default_factory=Check)
     words: Words = field(default_factory=Words)

@@ -16,8 +16,8 @@ from habitue import collect
 from habitue.core import settings, workspace
 from habitue.core.errors import ModelError, UsageError, did_you_mean
 from habitue.core.progress import stage
-from habitue.core.schemas import PURCHASE
-from habitue.protect import identities
+from habitue.core.schemas import CONSENT, PURCHASE
+from habitue.protect import consent, identities, people
 
 if TYPE_CHECKING:  # torch takes seconds to load: an import or a check of a file must not wait for it
     from habitue.apply.personas import Personas
@@ -109,7 +109,7 @@ class Shop:
         from habitue.model import artifact, blend
         from habitue.model import train as training
 
-        tables = self._tables()
+        tables = self._tables(as_of)
         moment = self._moment(tables, as_of)
         data = pipeline.data_version(tables, self.plan, moment)
         folder = self.space.models / MODEL / f"{moment:%Y%m%dT%H%M%SZ}-{data[:8]}"
@@ -135,17 +135,17 @@ class Shop:
     def recommend(
         self, *, user_id: str, n: int = 10, why: bool = True, as_of: str | dt.date | None = None
     ) -> pl.DataFrame:
-        """Return rank, item_id, title, score, because (titles whose deletion lowers the rank), fallback.
+        """Return rank, item_id, title, score, because (titles whose deletion lowers the rank), fallback, reason.
 
-        Somebody the shop has never met gets what everyone buys now, and `fallback` says 'popular'. Raises ModelError
-        when no model was trained by `as_of`.
+        Somebody the shop has never met, or who has not granted personalisation, gets what everyone buys now: then
+        `fallback` says 'popular' and `reason` why. Raises ModelError when no model was trained by `as_of`.
         """
         from habitue import explain, pipeline
         from habitue.model import blend
 
-        tables = self._tables()
+        tables = self._tables(as_of)
         past, titles, trained = self._ask(tables, as_of)
-        key = self._key(user_id)
+        key = self._key(user_id, tables.consents.as_of)
         at = np.flatnonzero(past.histories.user_keys == key) if key is not None else np.zeros(0, dtype=np.int64)
         if at.size:
             scores = blend.score(trained.state, past.take(at))[0]
@@ -168,16 +168,20 @@ class Shop:
                 "score": scores[order].astype(float),
                 "because": [because.get(item, []) for item in items],
                 "fallback": [None if at.size else "popular"] * len(items),
+                "reason": [None if at.size else self._unanswered(tables, key)] * len(items),
             },
-            schema_overrides={"because": pl.List(pl.String), "fallback": pl.String, "title": pl.String},
+            schema_overrides={"because": pl.List(pl.String)}
+            | dict.fromkeys(("fallback", "reason", "title"), pl.String),
         )
 
     def predict(self, task: str, *, as_of: str | dt.date | None = None) -> pl.DataFrame:
-        """Return user_id, user_key, as_of, score, orders, spent of every known customer, highest score first.
+        """Return user_id, user_key, as_of, score, orders, spent, fallback, reason of every known customer.
 
         `task` churn: probability of no order within the plan's horizon_days; value: expected money in it; churn_7,
-        churn_30, churn_90: probability of no order within so many days. Raises UsageError for another task, ModelError
-        when no model was trained by `as_of` and when its past was too short to show so many days.
+        churn_30, churn_90: probability of no order within so many days. Highest score first. Who has not granted
+        personalisation gets the mean of the others' scores: then `fallback` says 'mean', `reason` why, and orders and
+        spent are null. Raises UsageError for another task, ModelError when no model was trained by `as_of` and when its
+        past was too short to show so many days.
         """
         from habitue.model import blend
 
@@ -188,7 +192,7 @@ class Shop:
                 consequence="Nothing can be predicted by that name",
                 remedy=f"Ask for {', '.join(TASKS[:-1])} or {TASKS[-1]}",
             )
-        tables = self._tables()
+        tables = self._tables(as_of)
         past, _, trained = self._ask(tables, as_of)
         told: pl.DataFrame = blend.predict(trained.state, past.take(np.flatnonzero(past.known)))
         if task not in told.columns:
@@ -203,12 +207,12 @@ class Shop:
             orders=pl.col("order_id").filter(pl.col("kind") == PURCHASE).n_unique().cast(pl.Int64),
             spent=pl.col("value").sum().round(2),
         )
+        answered = told.select("user_key", score=task).join(so_far, on="user_key", how="left")
+        everyone = pl.concat([answered, self._unasked(tables, answered, past.as_of)], how="diagonal")
         return (
-            told.select("user_key", score=task)
-            .join(so_far, on="user_key", how="left")
-            .join(self._user_ids(told["user_key"]), on="user_key", how="left")
+            everyone.join(self._user_ids(everyone["user_key"], tables.consents.as_of), on="user_key", how="left")
             .with_columns(as_of=pl.lit(past.as_of))
-            .select("user_id", "user_key", "as_of", "score", "orders", "spent")
+            .select("user_id", "user_key", "as_of", "score", "orders", "spent", "fallback", "reason")
             .sort("score", "user_key", descending=[True, False])
         )
 
@@ -230,9 +234,9 @@ class Shop:
         from habitue.model import blend
 
         config = personas.Config(method=method, count=count, time_zone=time_zone)
-        tables = self._tables()
+        tables = self._tables(as_of)
         moment = self._moment(tables, as_of)
-        past, titles = pipeline.look_back(tables, as_of=moment, plan=self.plan, train=False)
+        past, titles = pipeline.look_back(tables, as_of=moment, plan=self.plan, train=False, purpose=consent.ANALYTICS)
         risk = None
         if self._models(moment):
             risk = blend.predict(self._newest(moment).state, past.take(np.flatnonzero(past.known)))
@@ -245,8 +249,9 @@ class Shop:
     def audience(self, found: Personas, persona: str | None = None) -> pl.DataFrame:
         """Return user_id, user_key, persona, distance, probability, as_of of one persona's customers, or of everybody.
 
-        Distance (k-means, HDBSCAN) or probability (mixture) says how surely; the other is null. Surest first. Consent
-        is not read here. Raises UsageError for a persona that there is not.
+        Distance (k-means, HDBSCAN) or probability (mixture) says how surely; the other is null. Surest first. Who has
+        not granted marketing, as it stands today, is left out. Raises UsageError for a persona
+        that there is not.
         """
         names = found.cards["name"].to_list()
         if persona is not None and persona not in names:
@@ -257,6 +262,11 @@ class Shop:
                 remedy=did_you_mean(persona, names),
             )
         members = found.members if persona is None else found.members.filter(pl.col("name") == persona)
+        present, said = (
+            people.joined(frame, self.space.identities) for frame in (members, self.space.lake.read(CONSENT))
+        )
+        refused = consent.withheld(present["user_key"], said, purpose=consent.MARKETING, silence=self.plan.consent)
+        members = members.filter(~present["user_key"].is_in(refused.implode()))
         return (
             members.join(self._user_ids(members["user_key"]), on="user_key", how="left", maintain_order="left")
             .with_columns(as_of=pl.lit(found.as_of))
@@ -287,10 +297,11 @@ class Shop:
             "report": str(self.report()),
         }
 
-    def _tables(self) -> Tables:
+    def _tables(self, as_of: str | dt.date | None = None) -> Tables:
         from habitue import pipeline
 
-        tables = pipeline.read(self.space, self.plan)
+        moment = None if as_of is None else settings.moment(as_of)
+        tables = pipeline.read(self.space, self.plan, as_of=moment)
         if tables.events.is_empty():
             raise UsageError(
                 str(self.folder),
@@ -336,16 +347,41 @@ class Shop:
             remedy=f"Train one: habitue train --as-of {day}" if folders else "Train one: habitue train",
         )
 
-    def _user_ids(self, keys: pl.Series) -> pl.DataFrame:
-        """Return user_key, user_id: the shop's own id of each key, the one it had first."""
-        names = identities.aliases(self.space.identities).filter(pl.col("user_key").is_in(keys.implode()))
-        first = names.sort("linked_at", "alias").unique("user_key", keep="first")
+    def _unasked(self, tables: Tables, answered: pl.DataFrame, moment: dt.datetime) -> pl.DataFrame:
+        """Return the fallback of every known customer seen before `moment` who may not be asked about in person."""
+        seen = tables.raw.filter(pl.col("at") < moment)["user_key"].unique()
+        known = tables.known.filter("known", pl.col("user_key").is_in(seen.implode())).select("user_key")
+        rest = known.join(answered, on="user_key", how="anti").with_columns(reason=pl.lit(None, dtype=pl.String))
+        for purpose in (consent.ANALYTICS, consent.PERSONALISATION):
+            refused = pl.col("user_key").is_in(tables.withheld(purpose).implode())
+            rest = rest.with_columns(reason=pl.when(refused).then(pl.lit(_no(purpose))).otherwise("reason"))
+        return rest.drop_nulls("reason").with_columns(score=pl.lit(answered["score"].mean()), fallback=pl.lit("mean"))
+
+    def _unanswered(self, tables: Tables, key: int | None) -> str:
+        """Say why somebody gets no answer of their own."""
+        for purpose in (consent.PERSONALISATION, consent.ANALYTICS):
+            if key is not None and key in tables.withheld(purpose):
+                return _no(purpose)
+        return "not met before"
+
+    def _user_ids(self, keys: pl.Series, as_of: dt.datetime | None = None) -> pl.DataFrame:
+        """Return user_key, user_id: the shop's own id of each person, of several the one met first."""
+        names = people.joined(identities.aliases(self.space.identities), self.space.identities, as_of=as_of)
+        names = names.filter(pl.col("user_key").is_in(keys.implode()))
+        names = names.sort(pl.col("alias_kind") != "user_id", "linked_at", "alias")
+        first = names.unique("user_key", keep="first", maintain_order=True)
         return first.select("user_key", user_id="alias")
 
-    def _key(self, user_id: str) -> int | None:
+    def _key(self, user_id: str, as_of: dt.datetime | None = None) -> int | None:
         kinds = identities.aliases(self.space.identities)["alias_kind"].unique().sort()
         found = (identities.lookup(self.space.identities, kind, user_id) for kind in ("user_id", *kinds))
-        return next((key for key in found if key is not None), None)
+        key = next((key for key in found if key is not None), None)
+        became = dict(people.joins(self.space.identities, as_of=as_of).iter_rows())
+        return None if key is None else became.get(key, key)
+
+
+def _no(purpose: str) -> str:
+    return f"no consent to {purpose}"
 
 
 def init(folder: Path | str, *, currency: str = "EUR") -> Shop:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -19,6 +20,8 @@ def shop(tmp_path_factory, owner, run) -> Path:
     orders.with_columns(customer=pl.col("customer").replace("c8", "=1+2")).write_csv(folder / "orders.csv")
     assert run("init", "shop", cwd=folder).returncode == 0
     assert run("import", "orders.csv", "--mapping", "orders.toml", "-w", "shop", cwd=folder).returncode == 0
+    with (folder / "shop/habitue.toml").open("a") as plan:
+        plan.write("\n[consent]\nmarketing = true\n")
     return folder / "shop"
 
 
@@ -57,7 +60,7 @@ def test_one_persona_is_exported_alone(told, shop, run):
     table = pl.read_parquet(shop.parent / "one.parquet")
     assert table["persona"].unique().to_list() == [name] and table.height == told["cards"][0]["size"]
     assert table["distance"].is_sorted()
-    assert "Consent is not stored yet" in done.stdout and name in done.stdout
+    assert "are left out" not in done.stdout and name in done.stdout
     assert (shop.parent / "groups.html").exists() and (shop.parent / "groups.json").exists()
 
 
@@ -82,6 +85,18 @@ def test_wrong_use_is_one_sentence(shop, run, arguments, code, words):
     assert done.returncode == code, done.stderr
     assert re.search(words, done.stderr), done.stderr
     assert "Traceback" not in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_who_has_not_granted_marketing_is_not_exported(shop, run, tmp_path):
+    shutil.copytree(shop, tmp_path / "shop")
+    plan = tmp_path / "shop/habitue.toml"
+    plan.write_text(plan.read_text().replace("\n[consent]\nmarketing = true\n", ""))
+    export = ("--method", "kmeans", "--count", "3", "--export", "all.csv")
+    done = run("apply", "personas", "-w", "shop", *export, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "0 customers: all.csv." in done.stdout
+    assert re.search(r"60 are left out: no consent to marketing.*\[consent\] marketing = true", done.stdout, re.DOTALL)
+    assert pl.read_csv(tmp_path / "all.csv").height == 0
 
 
 def test_python_names_the_nearest_persona(shop):

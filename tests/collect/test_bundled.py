@@ -11,7 +11,7 @@ from habitue import collect
 from habitue.collect import bundled
 from habitue.core.schemas import EVENTS, ITEMS, REFUND, REFUSED, USERS, check
 from habitue.core.workspace import init
-from habitue.protect import identities
+from habitue.protect import people
 
 WHEEL_MB = 15
 
@@ -101,7 +101,7 @@ def test_the_whole_ledger_is_imported_within_time_and_memory(tmp_path):
     check(events, EVENTS, at="test")
     refunds = events.filter(pl.col("kind") == REFUND)
     assert (refunds.height, refunds["order_id"].n_unique()) == (9_288, 3_836)
-    known = identities.known_keys(shop.identities)
+    known = people.known_keys(shop.identities)
     assert known["known"].value_counts().sort("known").rows() == [(False, 3_710), (True, 4_372)]
     guests = events.join(known.filter(~pl.col("known")), on="user_key", how="semi")
     assert guests.height == 135_080

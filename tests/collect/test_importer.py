@@ -19,7 +19,7 @@ from habitue.core.errors import InputError, LakeError, SettingsError, UsageError
 from habitue.core.lake import Lake
 from habitue.core.schemas import EVENTS, ITEMS, REFUSED, TABLES, USERS, check
 from habitue.core.workspace import init
-from habitue.protect import identities
+from habitue.protect import identities, people
 
 MAPPING = Mapping(
     source="shop",
@@ -192,7 +192,7 @@ def test_guests_are_people_of_one_order(shop):
     assert (done.users, done.guests) == (0, 2)
     aliases = identities.aliases(shop.identities)
     assert aliases.select("alias_kind", "alias").rows() == [("anonymous_id", "order:1"), ("anonymous_id", "order:2")]
-    assert not identities.known_keys(shop.identities)["known"].any()
+    assert not people.known_keys(shop.identities)["known"].any()
     assert shop.lake.read(EVENTS)["user_key"].n_unique() == 2
 
 

@@ -151,8 +151,71 @@ def test_deleting_users_takes_their_rows_out_of_the_files(lake, events):
     assert lake.read(EVENTS)["user_key"].is_in([1, 5]).sum() == 0
     assert lake.read(EVENTS).height == events.height - gone
     assert untouched < set(lake.files(EVENTS))
-    on_disk = pl.concat(pl.read_parquet(f, hive_partitioning=False) for f in lake.root.glob("events/**/*.parquet"))
+    on_disk = pl.concat(
+        pl.read_parquet(f, hive_partitioning=False)
+        for f in lake.root.glob("events/*/*.parquet")
+        if "_delta_log" not in f.parts
+    )
     assert on_disk.height == events.height - gone
+
+
+def log_text(lake, table: str) -> str:
+    """Everything the log of a table says, its checkpoints decoded."""
+    files = sorted((lake.root / table / "_delta_log").iterdir())
+    return "".join(str(pl.read_parquet(f).to_dicts()) if f.suffix == ".parquet" else f.read_text() for f in files)
+
+
+def test_the_log_knows_no_key_of_anybody(lake, events):
+    events = events.with_columns(pl.col("user_key") + 7_310_000_000)
+    lake.append(EVENTS, events)
+    assert "731000" not in log_text(lake, "events")
+    assert lake.delete_users(EVENTS, [7_310_000_001]) > 0
+    assert "731000" not in log_text(lake, "events")
+
+
+def test_a_log_with_keys_in_its_statistics_goes_with_the_erased(lake, events):
+    lake.root.mkdir(parents=True)
+    old = events.with_columns(bucket=(pl.col("user_key") % 4).cast(pl.Int32))
+    deltalake.write_deltalake(lake.root / "events", old, partition_by=["bucket"])  # as layout 1 wrote
+    log = lake.root / "events/_delta_log"
+    assert "minValues" in log_text(lake, "events")
+    lake.delete_users(EVENTS, events["user_key"].unique())
+    left = "".join(
+        str(pl.read_parquet(f).to_dicts()) if f.suffix == ".parquet" else f.read_text() for f in log.iterdir()
+    )
+    assert "minValues" not in left and lake.read(EVENTS).is_empty()
+    lake.append(EVENTS, events)
+    assert lake.read(EVENTS).height == events.height
+
+
+def test_erasing_in_a_table_that_is_not_divided_by_people(lake):
+    lake.append(ITEMS, items("a", "b"))
+    assert lake.delete_rows(ITEMS, pl.col("item_id") == "b") == 1
+    assert lake.delete_rows(ITEMS, pl.col("brand") == "b") == 0, "null is not a hit"
+    assert lake.read(ITEMS)["item_id"].to_list() == ["a"]
+    assert len(list(lake.root.glob("items/*.parquet"))) == 1
+
+
+def test_the_version_of_a_moment(lake, events):
+    lake.append(EVENTS, events[:10])
+    time.sleep(0.02)
+    between = dt.datetime.now(dt.UTC)
+    time.sleep(0.02)
+    lake.append(EVENTS, events[10:30])
+    assert lake.version_at(EVENTS, between) == 0
+    assert lake.version_at(EVENTS, dt.datetime.now(dt.UTC)) == 1
+    with pytest.raises(LakeError, match="no version as old as 2024-01-01.*habitue lake history events"):
+        lake.version_at(EVENTS, NOW)
+
+
+def test_a_journal_that_cannot_be_read_stops_everybody(lake, events):
+    lake.append(EVENTS, events)
+    (lake.root / ".journal").write_text("{")
+    for use in (lambda: lake.read(EVENTS), lambda: lake.append(EVENTS, events)):
+        with pytest.raises(
+            LakeError, match="journal of an unfinished change cannot be read.*nothing is read or written"
+        ):
+            use()
 
 
 def test_an_older_version_that_held_erased_rows_says_so(lake, events):
@@ -231,6 +294,14 @@ def test_a_table_of_a_newer_habitue_is_refused(lake):
     deltalake.write_deltalake(lake.root / "items", items("a"), description=json.dumps({"schema_version": 99}))
     with pytest.raises(LakeError, match="contract version 99; this Habitue knows up to 1.*Install"):
         lake.read(ITEMS)
+
+
+def test_a_table_of_an_older_contract_wants_a_migration(lake):
+    lake.root.mkdir()
+    deltalake.write_deltalake(lake.root / "items", items("a"), description=json.dumps({"schema_version": 0}))
+    for use in (lambda: lake.read(ITEMS), lambda: lake.append(ITEMS, items("b"))):
+        with pytest.raises(LakeError, match="contract version 0; this Habitue works on 1.*habitue migrate"):
+            use()
 
 
 def test_damaged_files_are_said(lake, events):

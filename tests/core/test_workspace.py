@@ -8,7 +8,7 @@ import pytest
 from habitue.collect import synthetic
 from habitue.core.errors import LakeError, SettingsError, UsageError
 from habitue.core.schemas import EVENTS
-from habitue.core.workspace import PLAN, Config, init, is_currency, open_workspace
+from habitue.core.workspace import PLAN, VERSION, Config, init, is_currency, open_workspace, set_layout
 
 
 @contextmanager
@@ -71,12 +71,37 @@ def test_what_is_no_workspace(tmp_path, content):
         open_workspace(tmp_path)
 
 
-def test_a_workspace_of_a_newer_habitue(tmp_path):
+def test_a_workspace_of_another_habitue(tmp_path):
     init(tmp_path)
-    plan = (tmp_path / PLAN).read_text().replace("schema_version = 1", "schema_version = 2\nwarp = true")
-    (tmp_path / PLAN).write_text(plan)
-    with pytest.raises(LakeError, match="layout 2; this Habitue knows up to 1.*Install"):
+    plan = (tmp_path / PLAN).read_text()
+    (tmp_path / PLAN).write_text(plan.replace(f"schema_version = {VERSION}", "schema_version = 99\nwarp = true"))
+    for older in (False, True):
+        with pytest.raises(LakeError, match=f"layout 99; this Habitue knows up to {VERSION}.*Install"):
+            open_workspace(tmp_path, older=older)
+    (tmp_path / PLAN).write_text(plan.replace(f"schema_version = {VERSION}", "schema_version = 1"))
+    with pytest.raises(LakeError, match=f"layout 1; this Habitue works on layout {VERSION}.*copy.*habitue migrate"):
         open_workspace(tmp_path)
+    assert open_workspace(tmp_path, older=True).lake.buckets == 8
+
+
+def test_setting_the_layout_leaves_the_rest_of_the_plan(tmp_path):
+    init(tmp_path)
+    plan = tmp_path / PLAN
+    text = plan.read_text() + "\n# schema_version = 1 is what it was\n"
+    plan.write_text(text.replace(f"schema_version = {VERSION} ", "schema_version=1 "))
+    assert set_layout(plan) and plan.read_text() == text.replace(
+        f"schema_version = {VERSION} ", f"schema_version={VERSION} "
+    )
+    assert not set_layout(plan)
+
+
+def test_a_plan_that_cannot_be_written(public):
+    init(public / "shop")
+    plan = public / "shop" / PLAN
+    plan.write_text(plan.read_text().replace(f"schema_version = {VERSION}", "schema_version = 1"))
+    with without_rights(public / "shop"), pytest.raises(LakeError, match="cannot be written.*keeps its older layout"):
+        set_layout(plan)
+    assert "schema_version = 1" in plan.read_text()
 
 
 def test_an_unknown_setting(tmp_path):

@@ -18,8 +18,8 @@ from habitue.collect import synthetic
 from habitue.core.schemas import ITEMS, REFUSED, USERS
 from habitue.dashboard import sheet
 from habitue.dashboard.personas import sheet as arranged
-from habitue.dashboard.summaries import pseudonym
 from habitue.plan import Plan
+from habitue.protect.people import pseudonym
 
 AS_OF = dt.datetime(2024, 7, 19, tzinfo=dt.UTC)
 MADE = {"shop": "Toy <b>shop</b>", "currency": "EUR", "command": "habitue apply personas"}

@@ -205,9 +205,21 @@ def test_another_version_of_a_table_is_refused(saved):
 
 def test_another_version_of_the_artefact_is_refused(saved):
     manifest = json.loads((saved / "manifest.json").read_bytes())
-    seal(saved / "manifest.json", manifest | {"artifact": 2})
-    with pytest.raises(ModelError, match=r"written in version 2 of the artefact, this program reads 1"):
-        load(saved)
+    for version, remedy in ((3, "Train it again"), (1, "habitue migrate")):
+        seal(saved / "manifest.json", manifest | {"artifact": version})
+        with pytest.raises(ModelError, match=rf"written in version {version} of the artefact, this .* 2\..*{remedy}"):
+            load(saved)
+
+
+def test_an_older_artefact_is_brought_up_to_date_and_a_newer_one_is_not(saved):
+    path = saved / "manifest.json"
+    manifest, state = json.loads(path.read_bytes()), load(saved).state
+    seal(path, manifest | {"artifact": 1, "schemas": manifest["schemas"] | {"gone": 1}})
+    assert [artifact.upgrade(saved), artifact.upgrade(saved)] == [True, False]
+    assert json.loads(path.read_bytes()) == manifest and same(load(saved).state, state)
+    seal(path, manifest | {"artifact": 3})
+    with pytest.raises(ModelError, match="version 3 of the artefact"):
+        artifact.upgrade(saved)
 
 
 @pytest.mark.parametrize("name", ["os:path", "nowhere:State", "habitue.core.errors:did_you_mean"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from habitue.core.errors import LakeError
 from habitue.core.schemas import IDENTITIES, check
-from habitue.protect import identities
+from habitue.protect import identities, people
 
 DAY = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 
@@ -96,45 +96,6 @@ def test_aliases_keep_their_contract(path):
     check(identities.aliases(path / "absent"), IDENTITIES, at="test")
 
 
-def test_known_is_who_has_more_than_guest_orders(path):
-    customer, guest, visitor = keys(path, "17850") + keys(path, "order:1", "cookie", kind="anonymous_id")
-    known = dict(identities.known_keys(path).rows())
-    assert known == {customer: True, guest: False, visitor: True}
-    assert identities.known_keys(path)["user_key"].is_sorted()
-
-
-def test_a_customer_number_that_reads_like_a_guest_order_is_known(path):
-    (customer,) = keys(path, "order:1")
-    assert identities.known_keys(path).rows() == [(customer, True)]
-
-
-def test_joining_repoints_every_alias_from_that_moment(path):
-    (customer,) = keys(path, "17850")
-    (visitor, _) = keys(path, "cookie", "stranger", kind="anonymous_id")
-    identities.link(path, "anonymous_id", "cookie", to=customer, at=days(5), source="login")
-    assert identities.lookup(path, "anonymous_id", "cookie") == customer
-    assert identities.joins(path).rows() == [(visitor, customer)]
-    assert keys(path, "cookie", kind="anonymous_id", at=days(6)) == [customer]
-
-
-def test_a_reading_as_of_before_the_join_is_as_it_was(path):
-    (customer,) = keys(path, "17850")
-    (visitor,) = keys(path, "cookie", kind="anonymous_id")
-    identities.link(path, "anonymous_id", "cookie", to=customer, at=days(5), source="login")
-    before = identities.aliases(path, as_of=days(4))
-    assert dict(before.select("alias", "user_key").rows()) == {"17850": customer, "cookie": visitor}
-    assert identities.joins(path, as_of=days(4)).is_empty()
-    assert identities.joins(path, as_of=days(5)).rows() == [(visitor, customer)]
-    assert identities.known_keys(path, as_of=days(4)).height == 2
-    assert identities.known_keys(path).height == 1
-
-
-def test_joining_somebody_unknown(path):
-    keys(path, "a")
-    with pytest.raises(LakeError, match="no such alias of kind email.*keys_for"):
-        identities.link(path, "email", "a@b.c", to=1, at=DAY, source="x")
-
-
 def test_an_unknown_alias_has_no_key(path):
     assert identities.lookup(path, "user_id", "a") is None
     keys(path, "a")
@@ -147,16 +108,17 @@ def test_the_file_is_its_owners_and_no_raw_id_lies_beside_it(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_forgotten_person_is_gone_from_the_bytes(path):
+def test_a_forgotten_key_is_gone_from_the_bytes(path):
     (gone, stays) = keys(path, "SECRET-ALIAS", "OTHER-ALIAS")
     (visitor,) = keys(path, "SECRET-COOKIE", kind="anonymous_id")
-    identities.link(path, "anonymous_id", "SECRET-COOKIE", to=gone, at=days(1), source="login")
+    people.merge(path, visitor, into=gone, at=days(1), source="login")
     assert b"SECRET-ALIAS" in path.read_bytes()
-    assert identities.forget(path, [gone]) == 2
+    assert identities.forget(path, people.keys_of(path, [gone])) == 2
     assert b"SECRET" not in path.read_bytes()
     assert identities.aliases(path)["user_key"].to_list() == [stays]
+    assert people.history(path).is_empty()
     assert os.listdir(path.parent) == [path.name]
-    assert identities.lookup(path, "anonymous_id", "SECRET-COOKIE") is None and visitor != gone
+    assert identities.lookup(path, "anonymous_id", "SECRET-COOKIE") is None
 
 
 def test_deleted_bytes_are_overwritten_even_without_a_rebuild(path):
@@ -198,7 +160,7 @@ KILLED = """
 import datetime as dt, os, signal, sys
 from pathlib import Path
 import polars as pl
-from habitue.protect import identities
+from habitue.protect import identities, people
 with identities.book(Path(sys.argv[1])) as people:
     names = pl.Series([f"SECRET-{i}" for i in range(50_000)])
     identities.keys_for(people, "user_id", names, linked_at=dt.datetime(2024, 1, 1, tzinfo=dt.UTC), source="x")
@@ -231,13 +193,15 @@ def test_a_file_that_is_no_database(path, use):
         use(path, "a")
 
 
-def test_identities_of_a_newer_habitue(path):
+@pytest.mark.parametrize("use", [keys, lambda path, _: identities.aliases(path)])
+def test_identities_of_another_layout(path, use):
     keys(path, "a")
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
-    connection.close()
-    with pytest.raises(LakeError, match="written by a newer Habitue, layout 2"):
-        keys(path, "b")
+    for version, words in ((3, "newer Habitue, layout 3; this one knows up to 2"), (1, "layout 1.*habitue migrate")):
+        with sqlite3.connect(path) as connection:
+            connection.execute(f"PRAGMA user_version = {version}")
+        connection.close()
+        with pytest.raises(LakeError, match=words):
+            use(path, "b")
 
 
 def test_a_folder_that_is_not_there(tmp_path):
@@ -267,4 +231,4 @@ def test_a_real_shops_customers_take_less_than_a_cpu_second(path):
     keys(path, *rows)
     keys(path, *(f"order:{i}" for i in range(3_710)), kind="anonymous_id")
     assert time.process_time() - start < 1.0
-    assert identities.known_keys(path).height == 4_372 + 3_710
+    assert people.known_keys(path).height == 4_372 + 3_710

@@ -10,7 +10,21 @@ import sys
 import typer
 
 from habitue import STAGES, __version__
-from habitue.cli import apply, bench, collect, model, models, personas, quality, report, tune
+from habitue.cli import (
+    apply,
+    bench,
+    collect,
+    doctor,
+    erase,
+    identity,
+    lake,
+    model,
+    models,
+    personas,
+    quality,
+    report,
+    tune,
+)
 from habitue.core.errors import HabitueError
 
 app = typer.Typer(
@@ -43,6 +57,11 @@ app.add_typer(personas.app, name="apply")
 app.add_typer(bench.app, name="bench")
 app.command("tune")(tune.tune)
 app.add_typer(models.app, name="models")
+app.add_typer(identity.app, name="identity")
+app.command("doctor")(doctor.doctor)
+app.command("erase")(erase.erase)
+app.add_typer(lake.app, name="lake")
+app.command("migrate")(lake.migrate)
 app.command("report")(report.report)
 app.command("run")(report.run)
 

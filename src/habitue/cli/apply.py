@@ -36,6 +36,8 @@ def recommend(
             {"rank": "right", "item": "left", "title": "left", "because they bought": "left"},
             [[str(r["rank"]), r["item_id"], r["title"] or "", "; ".join(r["because"] or [])] for r in frame.to_dicts()],
         )
+        if frame.height and frame["reason"][0]:
+            typer.echo(f"What everyone buys now: {frame['reason'][0]}.")
 
 
 def predict(
@@ -65,7 +67,14 @@ def predict(
             f"{task}: {frame.height:,} customers, the first {min(n, frame.height)}",
             {"customer": "left", task: "right", "orders so far": "right", "spent so far": "right"},
             [
-                [r["user_id"], f"{r['score']:,.3f}", f"{r['orders']:,}", f"{r['spent']:,.2f}"]
+                [
+                    r["user_id"],
+                    f"{r['score']:,.3f}",
+                    "" if r["orders"] is None else f"{r['orders']:,}",
+                    "" if r["spent"] is None else f"{r['spent']:,.2f}",
+                ]
                 for r in frame.head(n).to_dicts()
             ],
         )
+        for reason, count in frame.drop_nulls("reason")["reason"].value_counts(sort=True).iter_rows():
+            typer.echo(f"{count:,} customers have the mean of the others instead of a score of their own: {reason}.")

@@ -36,8 +36,8 @@ def personas(
 ) -> None:
     """Group the customers by how they buy and what they buy; name, draw and follow the groups; export an audience.
 
-    The page says first whether the groups can be believed. Consent is not stored yet: whom you may write to is not
-    known here.
+    The page says first whether the groups can be believed. Only customers who have granted marketing are exported
+    (docs/privacy.md).
 
     Example: habitue apply personas --as-of 2011-09-09 --persona "Loyal, repeat-buying customers" --export loyal.csv
     """
@@ -106,7 +106,12 @@ def personas(
     for line in (*told["surprises"], *found.left_out):
         typer.echo(f"\n{line}")
     if audience is not None:
-        typer.echo(
-            f"\n{audience.height:,} customers: {export}. Consent is not stored yet; ask before you write to them."
-        )
+        members = found.members if persona is None else found.members.filter(name=persona)
+        left = members.height - audience.height
+        typer.echo(f"\n{audience.height:,} customers: {export}.")
+        if left:
+            typer.echo(
+                f"{left:,} are left out: no consent to marketing. Import who granted it, or say in habitue.toml what "
+                "silence means: [consent] marketing = true"
+            )
     typer.echo(f"\nAs a page: {page}")

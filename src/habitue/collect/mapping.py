@@ -31,7 +31,7 @@ from pathlib import Path
 
 from habitue.collect.sources import Form
 from habitue.core.errors import SettingsError, did_you_mean
-from habitue.core.schemas import EVENTS, EXAMPLES, EXPOSURES, ITEMS, MEDIA, OUTSIDE, SIGNALS, Table
+from habitue.core.schemas import CONSENT, EVENTS, EXAMPLES, EXPOSURES, ITEMS, MEDIA, OUTSIDE, SIGNALS, Table
 from habitue.core.settings import fill, read_toml
 from habitue.core.workspace import is_currency
 
@@ -44,7 +44,7 @@ FREE = ("query", "text")  # the customer's own words: masked before they are sto
 WORDS = (
     *("event_id", "order_id", "item_id", "title", "kind", "session_id", "surface", "channel", "campaign_id"),
     *("recommendation_id", "currency", "description", "category", "brand", "what", "arm", "signal", "unit"),
-    *("path", "owner", "owner_id", "label"),
+    *("path", "owner", "owner_id", "label", "purpose"),
 )
 _ZONES = frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})  # names of no place
 
@@ -87,6 +87,7 @@ WHAT = {
         OUTSIDE, ("at", "kind", "item_id", "text", "price", "currency", "rating"), ("at", "kind"), extra="extra"
     ),
     "signals": Rows(SIGNALS, ("at", "signal", "value", "unit", "session_id"), ("at", "signal", "value"), person="must"),
+    "consent": Rows(CONSENT, ("at", "purpose", "granted"), ("at", "purpose", "granted"), person="must"),
     "media": Rows(MEDIA, ("path", "owner", "owner_id", "at", "start_s"), ("path", "owner"), person="may"),
     "examples": Rows(EXAMPLES, ("text", "label"), (), moment=None, extra="columns"),
 }
@@ -101,7 +102,7 @@ class User:
     column: str
     alias_kind: str = "user_id"  # what the column holds: user_id, email, phone, anonymous_id
     guest: str = "order"  # a row without a user: "order" = a guest known by its order, "refuse" = not accepted
-    anonymous: str | None = None  # the column of a visitor's anonymous_id, for rows without a user
+    anonymous: str | None = None  # the column of a visitor's anonymous_id; a row with both joins visitor and user
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Mapping:
     source: str
     time_zone: str
     columns: dict[str, str] = field(default_factory=dict)  # our field -> the file's column
-    what: str = "events"  # or items, exposures, outside, signals, media, examples
+    what: str = "events"  # or items, exposures, outside, signals, consent, media, examples
     fixed: dict[str, str] = field(default_factory=dict)  # our field -> what it is in every row
     currency: str | None = None  # None = the workspace's
     time_format: str | None = None  # strftime, or seconds, milliseconds, microseconds; None = ISO 8601

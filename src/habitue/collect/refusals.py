@@ -11,7 +11,7 @@ import polars as pl
 from habitue.collect.mapping import MOMENT, NUMBERS, Mapping
 from habitue.collect.values import EPOCHS
 
-_IDS = ("order_id", "item_id", "kind", "event_id", "currency", "owner", "signal", "unit", "line")
+_IDS = ("order_id", "item_id", "kind", "event_id", "currency", "owner", "signal", "unit", "line", "purpose", "granted")
 _NUMBER = re.compile(r"[\d\s.,:/+\-TZeE%]*|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _ID = re.compile(r"[\w\-./]{0,24}")
 
@@ -65,6 +65,8 @@ _SENTENCES = {
     "missing_kind": "The row does not say of what kind it is.",
     "missing_signal": "The row does not say what was sensed.",
     "missing_value": "The row has no value.",
+    "missing_purpose": "The row does not say for what consent was given or withdrawn.",
+    "bad_granted": "The row does not say yes or no.",
     "missing_owner": "The row does not say what it shows: a product, an event or a person.",
     "bad_currency": "The currency is none of ISO 4217.",
     "bad_owner": "The owner is not item, event or user.",

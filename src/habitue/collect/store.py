@@ -21,11 +21,12 @@ import polars as pl
 from habitue.collect.ids import event_ids, keyed
 from habitue.collect.mapping import Mapping
 from habitue.collect.staging import Staging
-from habitue.collect.typed import USER_ATTRIBUTE
+from habitue.collect.typed import BESIDE, USER_ATTRIBUTE
 from habitue.core.lake import Lake
-from habitue.core.schemas import EVENTS, ITEMS, MEDIA, REFUND, REFUSED, USERS, Events, Items, Refused, Users
+from habitue.core.schemas import CONSENT, EVENTS, ITEMS, MEDIA, REFUND, REFUSED, USERS, Events, Items, Refused, Users
 from habitue.core.workspace import Workspace
 from habitue.protect import identities
+from habitue.protect.people import claim
 
 _IDS = {"exposures": "exposure_id", "outside": "outside_id", "signals": "signal_id", "examples": "example_id"}
 _WHOSE = ("owner", "owner_id", "user", "sha256", "start_s")
@@ -95,6 +96,8 @@ def _write(
             continue
         if keys is not None:
             rows = _with_people(rows, mapping, keys)
+        if mapping.what == "consent":  # the same word of one person again, by whatever id of theirs, is known
+            rows = stored.first(rows, list(CONSENT.key))
         told = pl.col("currency") if "currency" in rows.columns else pl.lit(None, dtype=pl.String)
         rows = rows.with_columns(**origin, currency=pl.coalesce(told, money))
         if mapping.what == "events":
@@ -127,20 +130,23 @@ class _Stored:
         """Return the rows of a part that are not there yet, with their ids; of a key that repeats, the first row."""
         if mapping.what == "items":
             title = pl.col("title") if "title" in part.columns else pl.lit(None, pl.String())
-            return self._first(part.with_columns(title=title), list(ITEMS.key))
+            return self.first(part.with_columns(title=title), list(ITEMS.key))
         if mapping.what == "media":
-            return self._first(part.with_columns(media_id=_media_ids(part, mapping)), ["media_id"])
+            return self.first(part.with_columns(media_id=_media_ids(part, mapping)), ["media_id"])
         if "event_id" in part.columns:
             line = pl.col("line").cast(pl.Int32).fill_null(0) if "line" in part.columns else pl.lit(0, pl.Int32())
             part = part.with_columns(line=line)
             if part["event_id"].str.starts_with("ga4:").all():
                 part = part.with_columns(keyed(part["event_id"], source=mapping.source, secret=secret))
-            return self._first(part, ["event_id", "line"])
+            return self.first(part, ["event_id", "line"])
+        if mapping.what == "consent":
+            return part
         name = _IDS.get(mapping.what, "event_id")
         ids = event_ids(part, source=mapping.source, secret=secret).alias(name)
         return self._unknown(part.with_columns(ids), [name])
 
-    def _first(self, rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    def first(self, rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+        """Return the rows whose key is not there yet; of a key that repeats, the first row."""
         return self._unknown(rows.unique(key, keep="first", maintain_order=True), key)
 
     def _unknown(self, rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
@@ -177,12 +183,15 @@ def _import_id(staged: Staging, secret: bytes) -> str:
 
 def _keys(staged: Staging, mapping: Mapping, people: sqlite3.Connection, seed: int | None) -> pl.DataFrame:
     """Return alias_kind, alias, user_key of everybody in the file; who is met for the first time gets a key."""
-    columns = [c for c in ("user", "visitor", "order_id", "at") if c in staged.columns]
+    columns = [c for c in ("user", "visitor", BESIDE, "order_id", "at") if c in staged.columns]
     met = pl.DataFrame(schema={"alias_kind": pl.String, "alias": pl.String, "at": pl.Datetime("us", "UTC")})
     for block in staged.blocks(columns):
         aliases = _aliases(block, mapping).drop_nulls("alias")
         if "at" not in aliases.columns:
             aliases = aliases.with_columns(at=pl.lit(dt.datetime.now(dt.UTC), dtype=pl.Datetime("us", "UTC")))
+        if BESIDE in block.columns:
+            beside = aliases.drop_nulls(BESIDE).with_columns(pl.lit("anonymous_id").alias("alias_kind"), alias=BESIDE)
+            aliases = pl.concat([aliases, beside])
         seen = aliases.group_by("alias_kind", "alias").agg(pl.col("at").min())
         met = pl.concat([met, seen]).group_by("alias_kind", "alias").agg(pl.col("at").min())
     found = []
@@ -191,7 +200,23 @@ def _keys(staged: Staging, mapping: Mapping, people: sqlite3.Connection, seed: i
         keys = identities.keys_for(people, kind, some["alias"], linked_at=some["at"], source=mapping.source, seed=seed)
         found.append(some.select("alias_kind", "alias").with_columns(user_key=keys))
     empty = pl.DataFrame(schema={"alias_kind": pl.String, "alias": pl.String, "user_key": pl.Int64})
-    return pl.concat([empty, *found])
+    everybody = pl.concat([empty, *found])
+    _join_visitors(staged, mapping, people, everybody)
+    return everybody
+
+
+def _join_visitors(staged: Staging, mapping: Mapping, people: sqlite3.Connection, keys: pl.DataFrame) -> None:
+    """Claim a visitor's id for the user that the same rows name, from the first of them on."""
+    if BESIDE not in staged.columns or "at" not in staged.columns:
+        return
+    pair = [BESIDE, "alias_kind", "alias"]
+    met = [
+        _aliases(block, mapping).drop_nulls(BESIDE).group_by(pair).agg(pl.col("at").min())
+        for block in staged.blocks([c for c in ("user", "visitor", BESIDE, "at") if c in staged.columns])
+    ]
+    pairs = pl.concat(met).join(keys.rename({"user_key": "became"}), on=["alias_kind", "alias"])
+    visitors = keys.filter(pl.col("alias_kind") == "anonymous_id").select(pl.col("alias").alias(BESIDE), "user_key")
+    claim(people, pairs.join(visitors, on=BESIDE).select("user_key", "became", "at"), source=mapping.source)
 
 
 def _aliases(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:

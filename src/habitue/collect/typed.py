@@ -16,6 +16,7 @@ from habitue.core.schemas import ITEMS
 from habitue.protect import mask
 
 USER_ATTRIBUTE = "user."  # before the names of a person's attributes, until they are written as JSON
+BESIDE = "visitor_id"  # the anonymous id of a row that names its user as well
 _WHOLE = ("position", "line")
 
 
@@ -60,6 +61,9 @@ def read(raw: pl.DataFrame, mapping: Mapping, folder: Path | None = None) -> tup
                 bad = bad | (columns[name] != columns[name].floor()) | (columns[name].abs() >= 2**31)
                 columns[name] = columns[name].set(bad.fill_null(False), None)
             reasons.append((f"bad_{name}", bad))
+        elif name == "granted":
+            columns[name], bad = values.truths(told)
+            reasons.append(("bad_granted", bad))
         elif name == "currency":
             columns[name] = values.currencies(told)
             alone = values.words(told).str.contains(r"^\s*[A-Za-z]{3}\s*$")
@@ -87,7 +91,13 @@ def read(raw: pl.DataFrame, mapping: Mapping, folder: Path | None = None) -> tup
 
 def _missing(columns: dict[str, pl.Series], mapping: Mapping) -> list[tuple[str, pl.Series]]:
     """Rows without a field that their table must have."""
-    must = {"items": ("item_id",), "exposures": ("what", "arm"), "outside": ("kind",), "signals": ("signal",)}
+    must = {
+        "items": ("item_id",),
+        "consent": ("purpose",),
+        "exposures": ("what", "arm"),
+        "outside": ("kind",),
+        "signals": ("signal",),
+    }
     found = [(f"missing_{name}", columns[name].is_null()) for name in must.get(mapping.what, ())]
     found = [("missing_item" if code == "missing_item_id" else code, fits) for code, fits in found]
     if mapping.what == "signals":
@@ -115,6 +125,7 @@ def _people(
     if mapping.user is not None and mapping.user.anonymous is not None:
         visitor = values.words(column(mapping.user.anonymous))
         columns["visitor"] = user.is_null() & visitor.is_not_null()
+        columns[BESIDE] = visitor.zip_with(user.is_not_null(), nothing)
         user = user.fill_null(visitor)
     columns["user"] = user
     if mapping.rows.person == "must" or (mapping.user is not None and mapping.user.guest == "refuse"):

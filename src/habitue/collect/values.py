@@ -86,6 +86,21 @@ def numbers(raw: pl.Series, *, decimal: str = ".") -> tuple[pl.Series, pl.Series
     return value.set(value == 0.0, 0.0), there & ~good  # -0.0 and 0.0 are one number, so they are one in an id
 
 
+_YES = ("yes", "y", "true", "t", "1", "on", "granted", "given", "opt-in", "opted in", "subscribed", "ja", "oui", "是")
+_NO = (
+    *("no", "n", "false", "f", "0", "off", "withdrawn", "denied", "refused", "opt-out", "opted out", "unsubscribed"),
+    *("nein", "non", "否"),
+)
+
+
+def truths(raw: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Read yes or no; returns (bool, bad): bad where neither can be read, nothing at all included."""
+    text = words(raw).str.strip_chars().str.to_lowercase()
+    value = text.is_in(_YES)
+    known = (value | text.is_in(_NO)).fill_null(False)
+    return value.set(~known, None), ~known
+
+
 def currencies(raw: pl.Series) -> pl.Series:
     """Read the ISO 4217 code in a text: "EUR", "eur", "12.50 EUR", "€ 12.50"; null where none is."""
     text = raw.cast(pl.String).str.strip_chars()

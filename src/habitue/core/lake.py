@@ -1,7 +1,7 @@
 """The lake: Delta tables in a folder. Append, read at a version, delete by key; several tables as one change.
 
 Tables with a `user_key` lie in partitions of `bucket = user_key % buckets`, so that a per-user stage needs only one of
-them in memory. File statistics are kept for time, kind and key columns alone: words of people never get into the log.
+them in memory. File statistics are kept for time and kind alone: neither words nor keys of people get into the log.
 Rows come back in the order of the table's moment and key, whatever the order of files, so a run can be repeated.
 
 Several tables change together in `Lake.transaction`: a journal file names the version each table had; while it exists
@@ -30,8 +30,11 @@ from habitue.core.errors import LakeError, UsageError, did_you_mean
 from habitue.core.schemas import IDENTITIES, TABLES, Table, check
 
 MOMENTS = ("at", "valid_from", "as_of")
-STATISTICS = (*MOMENTS, "kind", "user_key", "bucket")
+STATISTICS = (*MOMENTS, "kind", "bucket")  # no key of a person: the log keeps the smallest and largest of every file
+_STATISTICS = "delta.dataSkippingStatsColumns"
 WAIT_S = 5.0  # for another writer to end
+ROOM = 2**20  # bytes: log, footers, file system
+PACKED = 16  # what compression makes of a table's bytes in memory, at best
 NEVER = -1  # the version of a table that was never written
 
 
@@ -82,11 +85,7 @@ class Lake:
         if version == NEVER:
             return table.empty() if columns is None else table.empty().select(columns)
         try:
-            delta = _Delta(self._path(table), version=version)
-            for path, size in pl.DataFrame(delta.get_add_actions()).select("path", "size_bytes").iter_rows():
-                if (self._path(table) / path).stat().st_size != size:  # Polars would panic over one that was cut off
-                    raise OSError(f"{path} is not as long as it was written")
-            rows = pl.scan_delta(delta)
+            rows = self._scan(table, version)
             stored = [c for c in rows.collect_schema().names() if c != "bucket"]
             names = [c.name for c in table.columns]
             wanted = list(columns) if columns is not None else [*names, *(c for c in stored if c not in names)]
@@ -103,10 +102,11 @@ class Lake:
     def delete_users(self, table: Table, user_keys: Iterable[int]) -> int:
         """Delete the rows of these users from the files themselves and return how many there were.
 
-        Files without them stay as they are. Older versions of the table can no longer be read: they held the rows.
-        It cannot be undone, so it cannot be part of a transaction.
+        Their buckets are written anew, one at a time in memory; then every file that the latest version does not need
+        goes, and the log of older versions with it. Older versions can no longer be read: they held the rows. Doing it
+        again after an interruption does no harm. It cannot be undone, so it cannot be part of a transaction.
         """
-        keys = sorted(set(user_keys))
+        keys = pl.Series(sorted(set(user_keys)), dtype=pl.Int64)
         if "user_key" not in table.schema:
             raise UsageError(
                 f"lake.{table.name}",
@@ -114,21 +114,59 @@ class Lake:
                 consequence="No row of it can be told to be a user's",
                 remedy="Delete from a table of people",
             )
+        buckets = sorted({int(key) % self.buckets for key in keys})
+        return self._delete(table, pl.col("user_key").is_in(keys.implode()), buckets) if buckets else 0
+
+    def delete_rows(self, table: Table, where: pl.Expr) -> int:
+        """Delete the rows that fit `where`, in every bucket; as `delete_users` otherwise."""
+        return self._delete(table, where, range(self.buckets) if "user_key" in table.schema else [None])
+
+    def _delete(self, table: Table, where: pl.Expr, buckets: Iterable[int | None]) -> int:
+        gone = 0
         with self.exclusive():
             assert not self._journal.exists(), "an erasure inside a transaction"
-            delta = self._delta(table)
-            if delta is None or not keys:
+            if self._delta(table) is None:
                 return 0
-            buckets = sorted({key % self.buckets for key in keys})
-            gone = delta.delete(f"bucket IN ({_list(buckets)}) AND user_key IN ({_list(keys)})")
-            delta.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
-        return int(gone["num_deleted_rows"])
+            for bucket in buckets:
+                rows = self._stored(table, bucket)
+                kept = rows.filter(where.not_().fill_null(True))
+                if kept.height < rows.height:
+                    # never a predicate that names keys: the log would keep it
+                    predicate = None if bucket is None else f"bucket = {bucket}"
+                    self._write(table, kept, mode="overwrite", predicate=predicate)
+                gone += rows.height - kept.height
+            self.purge(table)
+        return gone
+
+    def purge(self, table: Table) -> None:
+        """Remove every file that the latest version does not need, and the log of older versions.
+
+        The log's own entries name no person, but those of tables written by Habitue 0 hold the smallest and largest key
+        of each file. A checkpoint of the latest version takes their place, as Delta's protocol allows.
+        """
+        with self.exclusive():
+            delta = self._delta(table)
+            if delta is None:
+                return
+            try:
+                delta.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
+                delta = _Delta(self._path(table))
+                delta.create_checkpoint()
+                for path in sorted((self._path(table) / "_delta_log").iterdir()):
+                    number = path.name.partition(".")[0]
+                    if number.isdigit() and int(number) < delta.version():
+                        path.unlink()
+            except (DeltaError, OSError) as error:
+                raise self._unwritten(table, error, "Deleted rows may still be in older files of the table") from error
 
     def compact(self, table: Table) -> int:
         """Merge small files of each partition; rows and older versions stay. Returns how many files went."""
         with self.exclusive():
             delta = self._delta(table)
-            return 0 if delta is None else int(delta.optimize.compact()["numFilesRemoved"])
+            try:
+                return 0 if delta is None else int(delta.optimize.compact()["numFilesRemoved"])
+            except (DeltaError, OSError) as error:
+                raise self._unwritten(table, error) from error
 
     def history(self, table: Table) -> pl.DataFrame:
         """Return one row per version, latest first: version, at (UTC), operation, rows_added, files_removed."""
@@ -152,12 +190,44 @@ class Lake:
         ]
         return pl.DataFrame(rows, schema=schema)
 
+    def version_at(self, table: Table, moment: dt.datetime) -> int:
+        """Return the version that was the latest at `moment` (of the machine's clock, not of the data).
+
+        Raises LakeError when the table was not there yet, or its older versions went with an erasure.
+        """
+        found = self.history(table).filter(pl.col("at") <= moment, pl.col("version") <= self.version(table))
+        if found.is_empty():
+            raise LakeError(
+                f"lake.{table.name}",
+                found=f"the log knows no version as old as {moment:%Y-%m-%d %H:%M:%S} UTC",
+                consequence="What the table held then cannot be told",
+                remedy=f"See its versions: habitue lake history {table.name}",
+            )
+        return int(found["version"].max())  # type: ignore[arg-type]
+
     def files(self, table: Table, version: int | None = None) -> list[str]:
         """Return the paths of the Parquet files that make up a version, ascending: what another engine must read."""
         version = self._readable(table, version)
         if version == NEVER:
             return []
         return sorted(_Delta(self._path(table), version=version).file_uris())
+
+    def set_statistics(self, table: Table) -> bool:
+        """Let the log keep statistics of no column but those it may; returns whether that was changed.
+
+        Tables of layout 1 kept the smallest and largest user_key of every new file. Makes a version without rows.
+        """
+        with self.exclusive():
+            delta = self._delta(table)
+            kept = "" if delta is None else delta.metadata().configuration.get(_STATISTICS, "")
+            wanted = ",".join(name for name in kept.split(",") if name in STATISTICS)
+            if delta is None or wanted == kept:
+                return False
+            try:
+                delta.alter.set_table_properties({_STATISTICS: wanted})
+            except (DeltaError, OSError) as error:
+                raise self._unwritten(table, error) from error
+        return True
 
     def version(self, table: Table) -> int:
         """Return the version that is read now: the latest, or the last before an unfinished transaction; -1 = none."""
@@ -197,6 +267,22 @@ class Lake:
     def _journal(self) -> Path:
         return self.root / ".journal"
 
+    def _scan(self, table: Table, version: int) -> pl.LazyFrame:
+        """Open the files of a version, after a look at whether each is there and whole."""
+        delta = _Delta(self._path(table), version=version)
+        for path, size in pl.DataFrame(delta.get_add_actions()).select("path", "size_bytes").iter_rows():
+            if (self._path(table) / path).stat().st_size != size:  # Polars would panic over one that was cut off
+                raise OSError(f"{path} is not as long as it was written")
+        return pl.scan_delta(delta)
+
+    def _stored(self, table: Table, bucket: int | None) -> pl.DataFrame:
+        """Return the latest rows as they are stored, of one bucket or, when the table has none, all."""
+        try:
+            rows = self._scan(table, self._latest(table))
+            return (rows if bucket is None else rows.filter(pl.col("bucket") == bucket).drop("bucket")).collect()
+        except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
+            raise self._unreadable(table, None) from error
+
     def _path(self, table: Table) -> Path:
         return self.root / table.name
 
@@ -233,6 +319,13 @@ class Lake:
                 consequence="Its columns may mean something else",
                 remedy="Install the Habitue that wrote it, or a later one",
             )
+        if written.get("schema_version", table.version) < table.version:
+            raise LakeError(
+                f"lake.{table.name}",
+                found=f"contract version {written['schema_version']}; this Habitue works on {table.version}",
+                consequence="Its columns may mean something else",
+                remedy="Bring the workspace up to date: habitue migrate",
+            )
         if written.get("buckets", self.buckets) != self.buckets:
             raise LakeError(
                 f"lake.{table.name}",
@@ -242,7 +335,9 @@ class Lake:
             )
         return delta
 
-    def _write(self, table: Table, frame: pl.DataFrame, *, mode: Any, schema_mode: Any) -> int:
+    def _write(
+        self, table: Table, frame: pl.DataFrame, *, mode: Any, schema_mode: Any = None, predicate: str | None = None
+    ) -> int:
         if table is IDENTITIES:
             raise LakeError(
                 "lake.identities",
@@ -257,12 +352,14 @@ class Lake:
         kept = [c for c in STATISTICS if c in frame.columns]
         with self.exclusive():
             self._delta(table)
+            self._room(table, frame)
             try:
                 deltalake.write_deltalake(
                     self._path(table),
                     frame,
                     mode=mode,
                     schema_mode=schema_mode,
+                    predicate=predicate,
                     partition_by=["bucket"] if bucketed else None,
                     name=table.name,
                     description=json.dumps({"schema_version": table.version, "buckets": self.buckets}),
@@ -270,37 +367,50 @@ class Lake:
                         "delta.enableDeletionVectors": "false",
                         "delta.enableExpiredLogCleanup": "false",  # an old version goes by erasure, never by age
                         "delta.checkpointInterval": "10",  # to open a table reads so many files at most, each a thread
-                        **(
-                            {"delta.dataSkippingStatsColumns": ",".join(kept)}
-                            if kept
-                            else {"delta.dataSkippingNumIndexedCols": "0"}
-                        ),
+                        **({_STATISTICS: ",".join(kept)} if kept else {"delta.dataSkippingNumIndexedCols": "0"}),
                     },
                     writer_properties=deltalake.WriterProperties(compression="ZSTD", compression_level=3),
                 )
             except (DeltaError, OSError) as error:
-                raise LakeError(
-                    f"lake.{table.name}",
-                    found=f"the write failed ({_first_line(error)})",
-                    consequence="The table is as it was before",
-                    remedy="Check the disk's space and the folder's rights, then do it again",
-                ) from error
+                raise self._unwritten(table, error) from error
             return self._latest(table)
+
+    def _room(self, table: Table, frame: pl.DataFrame) -> None:
+        """Raise LakeError before a write that cannot find room: half-way through it the reason would be told badly."""
+        free, least = shutil.disk_usage(self.root).free, ROOM + frame.estimated_size() // PACKED
+        if free < least:
+            found = OSError(f"{free / 2**20:,.1f} MiB are free on the disk, and it needs {least / 2**20:,.1f} or more")
+            raise self._unwritten(table, found) from None
 
     def _journal_entries(self) -> dict[str, int]:
         try:
             entries: dict[str, int] = json.loads(self._journal.read_text())
         except FileNotFoundError:
             return {}
+        except (OSError, ValueError) as error:
+            raise LakeError(
+                str(self._journal),
+                found=f"the journal of an unfinished change cannot be read ({_first_line(error)})",
+                consequence="Which rows belong to it is unknown, so nothing is read or written",
+                remedy="Restore the file from a copy, or import the source files into a new workspace",
+            ) from error
         return entries
 
     def _write_journal(self, versions: dict[str, int]) -> None:
         draft = self.root / ".journal.draft"
-        with draft.open("w") as file:
-            json.dump(versions, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(self._journal)
+        try:
+            with draft.open("w") as file:
+                json.dump(versions, file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(self._journal)
+        except OSError as error:
+            raise LakeError(
+                str(self.root),
+                found=f"the journal of the change cannot be written ({error.strerror})",
+                consequence="Nothing was changed",
+                remedy="Check the disk's space and the folder's rights, then do it again",
+            ) from error
 
     def _roll_back(self) -> None:
         """Bring every table of the journal back to its version; doing it twice does no harm."""
@@ -314,6 +424,16 @@ class Lake:
             elif self._latest(tables[name]) != version:
                 _Delta(path).restore(version)
         self._journal.unlink()
+
+    def _unwritten(
+        self, table: Table, error: Exception, consequence: str = "The table is as it was before"
+    ) -> LakeError:
+        return LakeError(
+            f"lake.{table.name}",
+            found=f"the write failed ({_first_line(error)})",
+            consequence=consequence,
+            remedy="Check the disk's space and the folder's rights, then do it again",
+        )
 
     def _unreadable(self, table: Table, version: int | None) -> LakeError:
         which = "the table" if version is None else f"version {version} of the table"

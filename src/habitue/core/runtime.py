@@ -78,6 +78,29 @@ def models_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "habitue/models"
 
 
+def signing_key() -> bytes | None:
+    """Return the key that receipts are signed with, $HABITUE_SIGNING_KEY; None when it is not set."""
+    return os.environ.get("HABITUE_SIGNING_KEY", "").encode() or None
+
+
+def named_threads() -> int | None:
+    """Return OMP_NUM_THREADS; None when it is not set or no number."""
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    return int(named) if named.isdigit() else None
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory a program may still take; None where the system does not tell."""
+    about = Path("/proc/meminfo")
+    for line in about.read_text().splitlines() if about.exists() else []:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 2**10
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (ValueError, OSError):  # macOS has no such name
+        return None
+
+
 def child_environment(**changes: str) -> dict[str, str]:
     """Return the environment of this process with `changes`, for a program it starts."""
     return os.environ | changes

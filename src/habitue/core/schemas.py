@@ -138,6 +138,21 @@ USERS = Table(
     ),
 )
 
+CONSENT = Table(
+    "consent",
+    1,
+    "one purpose granted or withdrawn; it holds from `at` until the next row of the same person and purpose",
+    ("user_key", "purpose", "at", "granted"),
+    (
+        Col("user_key", "i64", "the person"),
+        Col("purpose", "str", "analytics, personalisation or marketing (docs/privacy.md); another one is kept, unused"),
+        Col("granted", "bool", "false = withdrawn; of two rows of one moment the withdrawal counts"),
+        Col("at", "utc", "when the person said so"),
+        Col("source", "str", "name of the mapping or wire"),
+        Col("import_id", "str", "the import that brought the row"),
+    ),
+)
+
 IDENTITIES = Table(
     "identities",
     1,
@@ -442,6 +457,7 @@ TABLES = (
     EVENTS,
     ITEMS,
     USERS,
+    CONSENT,
     IDENTITIES,
     EXAMPLES,
     EXPOSURES,
@@ -465,6 +481,7 @@ TABLES = (
 Events = Annotated[pl.DataFrame, EVENTS]
 Items = Annotated[pl.DataFrame, ITEMS]
 Users = Annotated[pl.DataFrame, USERS]
+Consents = Annotated[pl.DataFrame, CONSENT]
 Identities = Annotated[pl.DataFrame, IDENTITIES]
 Examples = Annotated[pl.DataFrame, EXAMPLES]
 Exposures = Annotated[pl.DataFrame, EXPOSURES]

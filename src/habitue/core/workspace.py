@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from habitue.core.errors import LakeError, SettingsError, UsageError
 from habitue.core.lake import Lake, open_lake
 
 PLAN = "habitue.toml"
-VERSION = 1  # of the folder's layout
+VERSION = 2  # of the folder's layout; `habitue migrate` brings an older one here
 
 _PLAN_TEXT = """\
 # Habitue's plan for this shop. Lines that start with # are comments; a setting that does not exist stops the run.
@@ -28,6 +29,14 @@ currency = "{currency}"    # ISO 4217; of files whose mapping names none
 # [[source]]              # a file that `habitue run` imports; paths from this folder
 # file = "orders.csv"
 # mapping = "orders.toml"
+
+# [consent]               # what it means that somebody has said nothing (docs/privacy.md); these are the defaults
+# analytics = true        # counted and grouped
+# personalisation = true  # learnt from and answered in person
+# marketing = false       # in an exported audience
+
+# [erase]
+# sign = true             # receipts of erasures are signed with the key in HABITUE_SIGNING_KEY; default: false
 
 # [season]                # a prior on the level of the horizon, stated before it is opened; 1 = none
 # factor = 1.2
@@ -73,6 +82,11 @@ class Workspace:
         return self.root / "models"
 
     @property
+    def receipts(self) -> Path:
+        """What was erased and when, one JSON file each; absent until the first erasure."""
+        return self.root / "receipts"
+
+    @property
     def reports(self) -> Path:
         """Self-contained pages and the JSON behind them."""
         return self.root / "reports"
@@ -115,10 +129,11 @@ def init(folder: Path | str, *, buckets: int = 8, currency: str = "EUR") -> Work
     return open_workspace(root)
 
 
-def open_workspace(folder: Path | str) -> Workspace:
-    """Open a workspace for reading and writing; nothing is written yet.
+def open_workspace(folder: Path | str, *, older: bool = False) -> Workspace:
+    """Open a workspace for reading and writing; nothing is written yet. `older`: one of an older layout as well.
 
-    Raises UsageError when `folder` is none, LakeError when a newer Habitue made it, SettingsError for its settings.
+    Raises UsageError when `folder` is none, LakeError when a newer or an older Habitue made it, SettingsError for its
+    settings.
     """
     root = Path(folder)
     if not (root / PLAN).is_file():
@@ -137,9 +152,39 @@ def open_workspace(folder: Path | str) -> Workspace:
             consequence="It could be read wrongly or damaged",
             remedy="Install the Habitue that made it, or a later one",
         )
+    if isinstance(found, int) and found < VERSION and not older:
+        raise LakeError(
+            str(root),
+            found=f"the workspace has layout {found}; this Habitue works on layout {VERSION}",
+            consequence="It could be read wrongly; nothing was changed",
+            remedy=f"Make a copy, then bring it up to date: habitue migrate -w {root}",
+        )
     config = settings.fill(Config, section, where=f"{root / PLAN} [workspace]")
     _check(config, root / PLAN)
     return Workspace(root=root, lake=open_lake(root / "lake", buckets=config.buckets), currency=config.currency)
+
+
+def set_layout(plan: Path) -> bool:
+    """Write the present layout into `habitue.toml`, everything else as it stands; returns whether it changed.
+
+    The file is written beside and then renamed, so it is whole at any moment. Raises LakeError.
+    """
+    text = plan.read_text(encoding="utf-8")
+    new = re.sub(r"(?m)^(schema_version\s*=\s*)\d+", rf"\g<1>{VERSION}", text, count=1)
+    if new == text:
+        return False
+    draft = plan.with_name(f".{plan.name}.draft")
+    try:
+        draft.write_text(new, encoding="utf-8")
+        draft.replace(plan)
+    except OSError as error:
+        raise LakeError(
+            str(plan),
+            found=f"the file cannot be written ({error.strerror})",
+            consequence="The workspace keeps its older layout",
+            remedy="Give yourself the right to write it, then: habitue migrate",
+        ) from error
+    return True
 
 
 def is_currency(code: str) -> bool:

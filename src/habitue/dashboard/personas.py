@@ -11,8 +11,8 @@ from habitue import __version__
 from habitue.apply.personas import Personas, movement
 from habitue.apply.personas.portraits import NO_GROUP
 from habitue.apply.personas.profile import BY_NAME, TASTE
-from habitue.dashboard.summaries import pseudonym
 from habitue.dashboard.words import money, percent, tidy
+from habitue.protect.people import pseudonym
 
 EFFECTS = 8  # differences drawn of each persona
 SURPRISES = 20  # flows listed

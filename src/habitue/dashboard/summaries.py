@@ -17,6 +17,7 @@ from habitue.evaluate.paired import Verdict
 from habitue.evaluate.tasks import calibration, gains
 from habitue.model.past import Past
 from habitue.pipeline import Forecast, Outcome
+from habitue.protect.people import pseudonym
 
 SHOWN = ("model", "slice", "metric", "mean", "low", "high", "n", "cpu_s")
 PAIRED = ("model", "against", "slice", "metric", "mean", "low", "high")
@@ -27,11 +28,6 @@ DROPPED = {
     "negative_price": "A price below 0: a correction in the books.",
     "zero_price": "Given away or corrected: no money passed.",
 }
-
-
-def pseudonym(user_key: int) -> str:
-    """Return the name a customer has on a page: never the shop's own id."""
-    return f"customer {user_key & 0xFFFFF:05x}"
 
 
 def metrics(table: Metrics, *, protocol: str, only: Sequence[str]) -> list[dict[str, Any]]:

@@ -28,9 +28,10 @@ import safetensors.numpy
 import scipy.sparse as sp
 
 from habitue.core.errors import ModelError
-from habitue.core.schemas import TABLES
+from habitue.core.schemas import EVENTS, FEATURES, ITEMS, LABELS, PROFILES, TIMELINE
 
-VERSION = 1
+VERSION = 2  # 1 named the version of every table there was, so that any new table made it useless
+READ = (EVENTS, ITEMS, TIMELINE, FEATURES, LABELS, PROFILES)  # what a state is made of and asked with
 TENSORS, CONFIG, VOCABULARY, MANIFEST = "tensors.safetensors", "config.json", "vocabulary.json", "manifest.json"
 Array = npt.NDArray[Any]
 CSR = ("data", "indices", "indptr")
@@ -68,11 +69,38 @@ def save(folder: Path, model: str, state: Any, manifest: dict[str, Any]) -> str:
         VOCABULARY: _json(pack.vocabulary),
     }
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    about = {"artifact": VERSION, "model": model, "schemas": _schemas(), "files": sums, "added": manifest}
-    digest = hashlib.sha256(_json(about)).hexdigest()
-    files[MANIFEST] = _json({**about, "sha256": digest})
+    files[MANIFEST], digest = _signed(
+        {"artifact": VERSION, "model": model, "schemas": _schemas(), "files": sums, "added": manifest}
+    )
     _write(folder, files)
     return digest
+
+
+def inspect(folder: Path) -> dict[str, Any]:
+    """Return the manifest of an artefact whose files are all what was written; the state is not put together.
+
+    Raises ModelError as `load` does.
+    """
+    manifest = _manifest(Path(folder))
+    _contents(Path(folder), manifest)
+    return manifest
+
+
+def upgrade(folder: Path) -> bool:
+    """Bring the manifest of an older artefact to this version, in place; returns whether there was anything to do.
+
+    The state is not touched: its files keep their sha256. Raises ModelError for a damaged artefact, a newer one, and
+    one fitted on another version of a table it reads: that one has to be trained again.
+    """
+    folder = Path(folder)
+    manifest = _manifest(folder, older=True)
+    if manifest["artifact"] == VERSION:
+        return False
+    content, _ = _signed({**manifest, "artifact": VERSION, "schemas": _schemas()})
+    beside = folder / f".{MANIFEST}"
+    beside.write_bytes(content)
+    beside.replace(folder / MANIFEST)
+    return True
 
 
 def load(folder: Path) -> Artifact:
@@ -82,14 +110,7 @@ def load(folder: Path) -> Artifact:
     """
     folder = Path(folder)
     manifest = _manifest(folder)
-    contents: dict[str, bytes] = {}
-    for name in (TENSORS, CONFIG, VOCABULARY):
-        try:
-            contents[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise _damaged(folder, f"{name} cannot be read ({error.strerror})") from error
-        if hashlib.sha256(contents[name]).hexdigest() != manifest["files"].get(name):
-            raise _damaged(folder, f"{name} is not what was written: its sha256 has changed")
+    contents = _contents(folder, manifest)
     unpack = _Unpack(folder.name, safetensors.numpy.load(contents[TENSORS]), json.loads(contents[VOCABULARY]))
     state = unpack.take(json.loads(contents[CONFIG]), "")
     return Artifact(manifest["model"], state, manifest["added"])
@@ -205,7 +226,26 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
         raise
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _contents(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
+    """Read the files of the state. Raises ModelError when one is not what was written."""
+    contents: dict[str, bytes] = {}
+    for name in (TENSORS, CONFIG, VOCABULARY):
+        try:
+            contents[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise _damaged(folder, f"{name} cannot be read ({error.strerror})") from error
+        if hashlib.sha256(contents[name]).hexdigest() != manifest["files"].get(name):
+            raise _damaged(folder, f"{name} is not what was written: its sha256 has changed")
+    return contents
+
+
+def _signed(about: dict[str, Any]) -> tuple[bytes, str]:
+    """Return the manifest as it is written, and the sha256 in it."""
+    digest = hashlib.sha256(_json(about)).hexdigest()
+    return _json({**about, "sha256": digest}), digest
+
+
+def _manifest(folder: Path, *, older: bool = False) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise ModelError(
@@ -223,8 +263,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise _damaged(folder, f"{MANIFEST} is not what was written ({type(error).__name__})") from error
     if broken:
         raise _damaged(folder, f"{MANIFEST} is not what was written: its sha256 has changed")
-    if written != VERSION:
-        raise _outdated(folder, f"it was written in version {written} of the artefact, this program reads {VERSION}")
+    if written > VERSION or (written < VERSION and not older):
+        found = f"it was written in version {written} of the artefact, this program reads {VERSION}"
+        raise _outdated(folder, found, "habitue migrate" if written < VERSION else None)
     for table, version in _schemas().items():
         if schemas.get(table) != version:
             raise _outdated(
@@ -234,7 +275,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, int]:
-    return {table.name: table.version for table in TABLES}
+    return {table.name: table.version for table in READ}
 
 
 def _plain(value: Any) -> Array:
@@ -275,10 +316,11 @@ def _damaged(folder: Path, found: str) -> ModelError:
     )
 
 
-def _outdated(folder: Path, found: str) -> ModelError:
+def _outdated(folder: Path, found: str, command: str | None = None) -> ModelError:
+    again = "Train it again with this version of Habitue"
     return ModelError(
         folder.name,
         found=found,
         consequence="What its columns mean may have changed since",
-        remedy="Train it again with this version of Habitue",
+        remedy=again if command is None else f"Bring the workspace up to date: {command}",
     )

@@ -28,7 +28,7 @@ def parts(
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of EVENTS, no user in two parts: a bucket after the other, rows in any order.
 
-    `joins` (protect.identities.joins: user_key, became): people whose keys were joined lie in several buckets; their
+    `joins` (protect.people.joins: user_key, became): people whose keys were joined lie in several buckets; their
     rows, under the key they became, are one part of their own at the end. `columns` must hold user_key then.
     """
     moved = None if joins is None or joins.is_empty() else pl.concat([joins["user_key"], joins["became"]]).unique()
