@@ -34,7 +34,7 @@ from habitue.demonstration import CUT
 from habitue.evaluate import bench
 from habitue.evaluate.measured import Measured, per_user
 from habitue.evaluate.ranking import values
-from habitue.model import behaviour, blend, lessons
+from habitue.model import behaviour, blend, lessons, objective
 from habitue.model.past import Past, histories, next_sets, reads
 from habitue.plan import Plan
 
@@ -82,7 +82,7 @@ Change = tuple[Mapping[str, Any], Callable[[], Any]]
 BEAUTY: Mapping[str, Change] = {
     WHOLE: ({}, nothing),
     "ids only": ({"content": 0}, nothing),
-    "sampled softmax": ({}, lambda: replaced(behaviour, FULL=0)),
+    "sampled softmax": ({}, lambda: replaced(objective, FULL=0)),
     "last purchase only": ({}, only_the_last_purchase),
     "gated attention": ({"mixer": "gated"}, nothing),
     "linear recurrence": ({"mixer": "recurrent"}, nothing),

@@ -23,7 +23,7 @@ from habitue.collect import synthetic
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime, detect
 from habitue.encode import text
-from habitue.model import behaviour, blocks, slist, train
+from habitue.model import behaviour, blocks, objective, slist, train
 from habitue.model.batches import Questions, collate, known, sets_before
 from habitue.model.behaviour import Config
 from habitue.model.encoder import TREND_DAYS, Model
@@ -264,12 +264,12 @@ def test_a_sample_of_all_products_is_the_whole_softmax(clock, monkeypatch):
     """Nothing is left out and nothing corrected, so the weights agree but for the last bits; a small sample learns."""
     short = dataclasses.replace(TINY, clock=clock, steps=3)
     whole = behaviour.fit(past_at(), short, runtime=RUNTIME)
-    monkeypatch.setattr(behaviour, "FULL", 10)
-    monkeypatch.setattr(behaviour, "NEGATIVES", 100_000)
+    monkeypatch.setattr(objective, "FULL", 10)
+    monkeypatch.setattr(objective, "NEGATIVES", 100_000)
     sampled = behaviour.fit(past_at(), short, runtime=RUNTIME)
     for name, weight in whole.weights.items():
         torch.testing.assert_close(sampled.weights[name], weight, rtol=0.02, atol=2e-4)
-    monkeypatch.setattr(behaviour, "NEGATIVES", 12)
+    monkeypatch.setattr(objective, "NEGATIVES", 12)
     wanted, state = truth(), behaviour.fit(past_at(), TINY, runtime=RUNTIME)
     asked = wanted.any(axis=1)
     assert recall(behaviour.score(state, past_at())[asked], wanted[asked], 5) > 0.6  # all of them: above 0.65
@@ -277,7 +277,7 @@ def test_a_sample_of_all_products_is_the_whole_softmax(clock, monkeypatch):
 
 @pytest.mark.parametrize("clock", [True, False])
 def test_gbce_learns_from_a_few_negatives(clock, monkeypatch):
-    monkeypatch.setattr(behaviour, "GBCE_NEGATIVES", 12)  # of 40 products
+    monkeypatch.setattr(objective, "GBCE_NEGATIVES", 12)  # of 40 products
     state = behaviour.fit(past_at(), dataclasses.replace(TINY, clock=clock, loss="gbce"), runtime=RUNTIME)
     wanted = truth()
     asked = wanted.any(axis=1)
@@ -305,7 +305,7 @@ def test_a_lesson_is_asked_in_the_pause_before_it_and_sees_what_came_before_that
     past = make_past((1, 30, "a"), (1, 20, "b", REFUND), (1, 10, "c"), (2, 5, "a"), items="abc")
     asked = lessons(past, clock=True)
     assert asked.target.tolist() == [0, 2, 3]
-    loss = behaviour._Loss(None, asked, TINY, None, None, None, RUNTIME)
+    loss = objective.Objective(None, asked, TINY, None, None, None, RUNTIME)
     seen = set()
     for seed in range(50):
         at, before = loss.moments(np.arange(3), np.random.default_rng(seed))

@@ -190,6 +190,11 @@ def gaps(apart: Doubles) -> Ints:
     return classes
 
 
+def kind_places(known: tuple[str, ...], asked: tuple[str, ...]) -> Ints:
+    """Return the place of each kind: known ones first, then one for any other, last the question."""
+    return np.array([*(known.index(k) if k in known else len(known) for k in asked), len(known) + 1])
+
+
 def sets_before(every: Histories, user: Ints, at: Doubles) -> Ints:
     """Return for each (user, at) the index of the first set of that user that is not strictly before `at`.
 

@@ -25,7 +25,7 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,26 +39,20 @@ from torch import Tensor
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
-from habitue.model import blocks, negatives, seeds, slist, teacher, train
-from habitue.model.batches import Batch, Doubles, Questions, collate, first_in_sight, known, told
+from habitue.model import blocks, seeds, slist, teacher, train
+from habitue.model.batches import Batch, Questions, collate, first_in_sight, kind_places, known, told
 from habitue.model.encoder import AGAIN_DAYS, TREND_DAYS, Model
 from habitue.model.heads import HORIZONS, Outcomes
-from habitue.model.lessons import Lessons, Stretches, drawn, hold_back, lessons
-from habitue.model.losses import Sparse, Trend, generalised_bce, half_is_quick, set_cross_entropy
+from habitue.model.lessons import Lessons, drawn, hold_back, lessons
+from habitue.model.objective import Objective, outcomes
 from habitue.model.past import Floats, Ints, Past, columns, places, ranges
-from habitue.model.trend import Rates, rates
+from habitue.model.trend import rates
 
 ANSWERS = frozenset({"rank", "churn", "value"})
 SEEDED = True  # another seed is another model
 
-UNSOLD = -1e4  # score of a product without sales while training: no evidence against it
-LABELS_A_STEP = 1.0  # questions about churn and money, per question about the next set
-FORECAST_WEIGHT = 0.2  # of churn, money, the wait and the next kind in the loss
-FULL = 50_000  # products; with more the softmax of a step goes over a sample of them
 TEACHABLE = 20_000  # products; with more no closed form is fitted only to teach, its table would take 3 GB and more
-GBCE_NEGATIVES, TRUST = 256, 0.75  # as Petrov and Macdonald have them
 LOSSES = ("softmax", "gbce")
-NEGATIVES = 8_192  # products of a sample, beside the targets
 USERS_A_CALL = 256  # users scored at once
 SHAPE = ("width", "blocks", "heads", "window", "clock", "mixer")  # an earlier model must share to go on from it
 DROPPED, DROPPED_LESS = 0.337, 0.0915  # at one row to foretell per number of the table; for e times as many
@@ -187,7 +181,7 @@ def fit(
             config,
             kinds=len(past.histories.kinds),
             items=seeds.start(content, every, width=config.width, scale=config.seed),
-            labels=_outcomes(asked, np.arange(len(asked.churned))),
+            labels=outcomes(asked, np.arange(len(asked.churned))),
             dropout=_dropout(asked, len(past.items), config),
         )
         _scale(model, asked)
@@ -197,7 +191,7 @@ def fit(
         sales = torch.from_numpy(sold).to(runtime.device)
         trained = train.run(
             model,
-            _Loss(model, asked, config, trend, sales, stretches, runtime, expected),
+            Objective(model, asked, config, trend, sales, stretches, runtime, expected),
             train.Schedule(planned, config.learning_rate, config.recipe),
             seed=runtime.seed,
             validate=(lambda: held.ndcg(score(state(model, held.asked.day, 0), held.asked))) if held else None,
@@ -351,155 +345,6 @@ def _rows_a_number(lessons: Lessons, items: int, config: Config) -> float:
     return max(rows, 1) / (items * config.width)
 
 
-@dataclass(frozen=True)
-class _Loss:
-    """loss(step): a step's stretches, the questions about them and their answers."""
-
-    model: Model
-    lessons: Lessons
-    config: Config
-    trend: Rates | None
-    sold: Tensor  # [I] rows of the past
-    stretches: Callable[[int], Stretches]
-    runtime: Runtime
-    expected: teacher.Told | None = None
-
-    def __call__(self, step: int) -> tuple[Tensor, int]:
-        lessons, model, device = self.lessons, self.model, self.runtime.device
-        rng = np.random.default_rng((self.runtime.seed, step))
-        some = self.stretches(step)
-        asked, asked_of = some.about(lessons.key)
-        labelled, labelled_of = some.about(lessons.label_key)
-        kept = rng.random(len(labelled)) < LABELS_A_STEP * len(asked) / max(len(labelled), 1)
-        labelled, labelled_of = labelled[kept], labelled_of[kept]
-        at, before = self.moments(asked, rng)
-        if (world := self.runtime.world) > 1:  # the draws are those of one process; each takes its stretches of them
-            mine = asked_of % world == self.runtime.rank
-            asked, asked_of, at, before = asked[mine], asked_of[mine] // world, at[mine], before[mine]
-            every_label, theirs = len(labelled), labelled_of % world == self.runtime.rank
-            labelled, labelled_of = labelled[theirs], labelled_of[theirs] // world
-            some = some.take(np.arange(self.runtime.rank, len(some.user), world))
-        else:
-            every_label = len(labelled)
-        if not len(asked):
-            return model.items.sum() * 0, 0
-        questions = Questions(
-            user=some.user,
-            start=some.start,
-            end=some.end,
-            of=np.r_[asked_of, labelled_of],
-            before=np.r_[before, lessons.label_key[labelled] - some.user[labelled_of]],
-            at=np.r_[at, lessons.label_at[labelled]],
-            ranked=len(asked),
-        )
-        batch = collate(
-            lessons.known,
-            questions,
-            kinds=_kinds(lessons.known.every.kinds, lessons.known.every.kinds),
-            half_lives=AGAIN_DAYS if lessons.again else (),
-            clock=self.config.clock,
-            window=self.config.window,
-        ).to(device)
-        vectors = model(batch)
-        loss = self.next_set(batch, vectors[: len(asked)], asked, at, rng)
-        if len(labelled):
-            told = model.foretell(vectors, batch)[len(asked) :]
-            share = len(labelled) / every_label  # the mean is over the labels of all processes
-            parts = share * model.forecast.losses(told, _outcomes(lessons, labelled, device))
-            loss = loss + FORECAST_WEIGHT * parts.sum()
-        return loss, len(asked)
-
-    def moments(self, asked: Ints, rng: np.random.Generator) -> tuple[Doubles, Ints]:
-        """Draw when each lesson is asked, and return the first set it does not see.
-
-        With a clock a moment after the purchase before and not after the target, else the target's own.
-        """
-        lessons, clock = self.lessons, self.lessons.known.every.set_at
-        target, since = lessons.target[asked], lessons.since[asked]
-        if not self.config.clock:
-            return clock[target], target
-        at = clock[target] - (clock[target] - lessons.after[asked]) * rng.random(len(asked))
-        between, of = ranges(since, target), np.repeat(np.arange(len(asked)), target - since)
-        return at, since + np.bincount(of[clock[between] < at[of]], minlength=len(asked))
-
-    def next_set(self, batch: Batch, vectors: Tensor, asked: Ints, at: Doubles, rng: np.random.Generator) -> Tensor:
-        """Return the cross-entropy of the sets asked for, a mean over a step's lessons."""
-        lessons, model, device = self.lessons, self.model, self.runtime.device
-        every, sets = lessons.known.every, lessons.target[asked]
-        count = every.row_start[sets + 1] - every.row_start[sets]
-        rows = ranges(every.row_start[sets], every.row_start[sets + 1])
-        target = Sparse(
-            torch.from_numpy(np.repeat(np.arange(len(asked)), count)).to(device),
-            torch.from_numpy(every.row_item[rows].astype(np.int64)).to(device),
-            torch.from_numpy(np.repeat(1 / count, count).astype(np.float32)).to(device),
-        )
-        if self.expected is not None:
-            target = teacher.mixed(target, self.expected, asked, items=len(model.items))
-        trend = None
-        if self.trend is not None:
-            row = torch.from_numpy(self.trend.at(at)[0]).to(device)
-            trend = Trend(self.trend.rates.to(device), row, model.trend(model.drop(vectors)))
-        table: Tensor = model.items
-        bias = UNSOLD * (self.sold == 0).to(torch.float32)
-        extra = model.met_before(vectors, batch) if lessons.again else None
-        weight = torch.from_numpy(lessons.weight[asked] / np.float32(self.config.questions)).to(device)
-        if self.config.loss == "gbce":
-            on_sale = np.flatnonzero(self.sold.cpu().numpy())
-            drawn = rng.choice(on_sale, min(GBCE_NEGATIVES, len(on_sale)), replace=False)
-            return generalised_bce(
-                model.drop(vectors) if self.config.clock else vectors,
-                table,
-                target=target,
-                weight=weight,
-                negatives=torch.from_numpy(drawn).to(device),
-                trust=TRUST,
-                trend=trend,
-                extra=extra,
-            )
-        if len(table) > FULL:
-            table, bias, trend, extra, target = self.sampled(trend, extra, target, rng)
-        return set_cross_entropy(
-            model.drop(vectors) if self.config.clock else vectors,
-            table,
-            bias=bias,
-            trend=trend,
-            extra=extra,
-            target=target,
-            weight=weight,
-            half=half_is_quick(device),
-        )
-
-    def sampled(
-        self, trend: Trend | None, extra: Sparse | None, target: Sparse, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Trend | None, Sparse | None, Sparse]:
-        """Return table, bias, trend, extra and target of the products that stand for the catalogue in this step."""
-        device = self.runtime.device
-        wanted = target.column if extra is None else torch.cat([target.column, extra.column])
-        sample = negatives.draw(wanted.cpu().numpy(), self.sold.cpu().numpy(), NEGATIVES, rng)
-        kept = torch.from_numpy(sample.items).to(device)
-        if trend is not None:
-            trend = dataclasses.replace(trend, rates=trend.rates.index_select(2, kept))
-        return (
-            self.model.items.index_select(0, kept),
-            torch.from_numpy(sample.correction).to(device),
-            trend,
-            None if extra is None else _among(extra, kept),
-            _among(target, kept),
-        )
-
-
-def _outcomes(lessons: Lessons, some: Ints, device: str = "cpu") -> Outcomes:
-    columns = (lessons.churned, lessons.money, lessons.wait, lessons.seen, lessons.next_kind)
-    return Outcomes(*(torch.from_numpy(column[some]).to(device) for column in columns))
-
-
-def _among(values: Sparse, kept: Tensor) -> Sparse:
-    """Keep the columns `kept` (ascending), numbered as in it."""
-    place = torch.searchsorted(kept, values.column).clamp_max(len(kept) - 1)
-    there = kept[place] == values.column
-    return Sparse(values.row[there], place[there], values.value[there])
-
-
 def _scale(model: Model, lessons: Lessons) -> None:
     """Take mean and spread of the numbers from up to 4,096 users' sets and labels, evenly spaced."""
     every = lessons.known.every
@@ -597,17 +442,12 @@ def _batches(state: State, past: Past) -> Iterator[tuple[Ints, Batch]]:
                 at=np.full(len(users), past.day),
                 ranked=len(users),
             ),
-            kinds=_kinds(state.kinds, every.kinds),
+            kinds=kind_places(state.kinds, every.kinds),
             half_lives=AGAIN_DAYS if state.again else (),
             clock=state.config.clock,
             window=state.config.window,
         )
         yield users, batch
-
-
-def _kinds(known: tuple[str, ...], asked: tuple[str, ...]) -> Ints:
-    """Return the place of each kind: known ones first, then one for any other, last the question."""
-    return np.array([*(known.index(k) if k in known else len(known) for k in asked), len(known) + 1])
 
 
 def _fingerprint(
