@@ -13,13 +13,15 @@ from collections.abc import Callable
 
 import polars as pl
 
-_EMAIL = re.compile(r"[\w.+%'-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
+# letters of Chinese and the like are no part of an address: no space sets it apart from the words before it
+_EMAIL = re.compile(r"[A-Za-zÀ-ɏ0-9_.+%'-]{1,64}@[A-Za-zÀ-ɏ0-9-]{1,63}(?:\.[A-Za-zÀ-ɏ0-9-]{1,63}){1,8}")
 _CHINESE_ID = re.compile(r"(?<![0-9A-Za-z])[1-9]\d{16}[\dXx](?![0-9A-Za-z])")
 _IBAN = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}\d{2}(?: ?[0-9A-Z]{4}){2,7}(?: ?[0-9A-Z]{1,3})?(?![0-9A-Za-z])")
 _CARD = re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?![\d.]\d|\d)")
 # an international or Chinese mobile number, or a number said to be one: a price or an order number is left alone
+_ABROAD = re.compile(r"(?<![A-Za-z0-9.+])\+[1-9]\d{0,2}[ .\-/()]*\d(?:[ .\-/()]*\d){5,12}(?![A-Za-z0-9])")
 _PHONE = re.compile(
-    r"(?<![\w.+])(?:\+|00)\d{1,3}[ .\-/()]*\d(?:[ .\-/()]*\d){5,12}(?!\w)"
+    r"(?<![\w.+])00[1-9]\d{0,2}[ .\-/()]*\d(?:[ .\-/()]*\d){5,12}(?!\w)"
     r"|(?<![0-9A-Za-z.+-])(?:86[ -]?)?1[3-9]\d(?:[ -]?\d{4}){2}(?![0-9A-Za-z])"
     r"|(?<![\w.+])\(?0\d{1,4}\)?[ .\-/]\d{2,8}(?:[ .\-/]\d{2,8}){0,3}(?![\w])"
     r"|(?<![\w.+])\(?[2-9]\d{2}\)?[ .-]\d{3}[ .-]\d{4}(?![\w])"
@@ -82,6 +84,7 @@ def _always(_: str) -> bool:
 
 _KINDS: tuple[tuple[re.Pattern[str], str, Callable[[str], bool]], ...] = (
     (_EMAIL, "[email]", _always),
+    (_ABROAD, "[phone]", _always),
     (_CHINESE_ID, "[id]", is_chinese_id),
     (_IBAN, "[iban]", is_iban),
     (_CARD, "[card]", is_card),

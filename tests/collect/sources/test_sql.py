@@ -1,0 +1,154 @@
+import shutil
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from habitue.collect.sources.sql import is_dsn, shown
+from habitue.core.errors import HabitueError, InputError, UsageError
+
+QUERY = 'SELECT at AS "when", item, price FROM orders ORDER BY price'
+
+
+@pytest.fixture
+def shop(tmp_path):
+    path = tmp_path / "my shop.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE orders (at TEXT, item TEXT, price REAL)")
+        connection.executemany("INSERT INTO orders VALUES (?, ?, ?)", [("2024-01-01", "A", 2.5), (None, "杯", 3)])
+    connection.close()
+    return path
+
+
+def dsn(path: Path) -> str:
+    return f"sqlite:///{str(path).replace(' ', '%20')}"
+
+
+def test_sqlite(shop, read):
+    assert read(dsn(shop), ["item", "price"], query=QUERY).rows() == [("A", "2.5"), ("杯", "3")]
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("SELECT * FROM absent", "the database answers: no such table: absent"),
+        ("DELETE FROM orders", "attempt to write a readonly database|no SELECT"),
+        ("CREATE TABLE x (y)", "attempt to write a readonly database|no SELECT"),
+        ("SELECT", "the database answers"),
+        ("SELECT 1; SELECT 2", "the database answers: You can only execute one statement at a time"),
+    ],
+)
+def test_what_a_database_answers_is_one_sentence_and_nothing_is_written(shop, read, query, words):
+    before = shop.read_bytes()
+    with pytest.raises(InputError, match=words):
+        read(dsn(shop), ["item"], query=query)
+    assert shop.read_bytes() == before
+
+
+def test_a_database_that_is_not_there(tmp_path, read):
+    with pytest.raises(InputError, match="sqlite:.*there is no such file"):
+        read(dsn(tmp_path / "absent.db"), ["a"], query="SELECT 1")
+    assert not (tmp_path / "absent.db").exists()
+    with pytest.raises(UsageError, match="the mapping has no query.*SELECT"):
+        read(dsn(tmp_path / "absent.db"), ["a"])
+
+
+def test_an_address_is_shown_without_its_password():
+    assert shown("postgresql://ann:secret@db.example/shop?password=x") == "postgresql://db.example/shop"
+    assert is_dsn("sqlite:///a.db") and not is_dsn("/data/sqlite.csv") and not is_dsn("C:/x.csv")
+
+
+def test_duckdb(tmp_path, read):
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
+    (tmp_path / "a.csv").write_text("item,price\nA,2.5\nB,3\n")
+    query = f"SELECT item, sum(price) AS money FROM read_csv('{tmp_path / 'a.csv'}') GROUP BY item ORDER BY item"
+    assert read("duckdb:", ["item", "money"], query=query).rows() == [("A", "2.5"), ("B", "3")]
+    with duckdb.connect(str(tmp_path / "shop.duckdb")) as connection:
+        connection.execute("CREATE TABLE t AS SELECT range AS n, DATE '2024-01-02' AS day FROM range(120000)")
+    frame = read(f"duckdb:///{tmp_path / 'shop.duckdb'}", ["n", "day"], query="FROM t ORDER BY n")
+    assert frame.height == 120_000 and frame.row(-1) == ("119999", "2024-01-02")
+    with pytest.raises(InputError, match="the database answers"):
+        read(f"duckdb:///{tmp_path / 'shop.duckdb'}", ["n"], query="INSERT INTO t VALUES (1, NULL)")
+    with pytest.raises(InputError, match="no such file"):
+        read(f"duckdb:///{tmp_path / 'absent.duckdb'}", ["n"], query="FROM t")
+
+
+def test_postgresql_without_its_driver(read, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
+    with pytest.raises(HabitueError, match=r"'psycopg' is not installed.*habitue\[sql\]"):
+        read("postgresql://db/shop", ["a"], query="SELECT 1")
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A PostgreSQL of its own on a socket in a folder; it may not run as root, so a root starts it as nobody."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    found = [shutil.which("initdb"), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")))]
+    initdb = next((f for f in found if f), None)
+    if initdb is None:
+        pytest.skip("there is no PostgreSQL server on this machine")
+    bin_, data = Path(initdb).resolve().parent, Path(f"/tmp/habitue-pg-{tmp_path.name}-{time.time_ns()}")
+    data.mkdir(mode=0o700)
+    import getpass
+    import os
+
+    as_user = []
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("PostgreSQL does not run as root, and setpriv is not here to start it as another user")
+        shutil.chown(data, "nobody")
+        as_user = ["setpriv", "--reuid=nobody", "--clear-groups"]
+    user = "nobody" if as_user else getpass.getuser()
+    quiet = {"check": True, "capture_output": True, "cwd": data}
+    try:
+        subprocess.run([*as_user, bin_ / "initdb", "-D", data / "d", "-A", "trust", "-E", "UTF8"], **quiet)
+        options = f"-c listen_addresses= -c unix_socket_directories={data} -c fsync=off"
+        command = [*as_user, bin_ / "pg_ctl", "-D", data / "d", "-o", options, "-l", data / "log", "-w"]
+        subprocess.run([*command, "start"], check=True, cwd=data, stdout=subprocess.DEVNULL)
+        yield f"postgresql://{user}@/postgres?host={data}"
+    finally:
+        subprocess.run([*as_user, bin_ / "pg_ctl", "-D", data / "d", "-m", "immediate", "stop"], capture_output=True)
+        shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_postgresql_for_real(server, read, tmp_path):
+    import psycopg
+
+    with psycopg.connect(server) as connection:
+        connection.execute("CREATE TABLE orders (at timestamptz, item text, price numeric, who int)")
+        connection.execute(
+            "INSERT INTO orders SELECT timestamptz '2024-01-01 10:00+02' + n * interval '1 minute', '杯' || n % 7, "
+            "n / 100.0, n % 50 FROM generate_series(1, 120000) n"
+        )
+    wanted = ["at", "item", "price", "who"]
+    frame = read(server, wanted, query="SELECT * FROM orders ORDER BY at")
+    assert frame.height == 120_000
+    at, item, price, who = frame.row(0)
+    assert at.startswith("2024-01-01T") and (item, float(price), who) == ("杯1", 0.01, "1")
+    for query, words in (
+        ("SELECT * FROM nothing", "the database answers: relation .* does not exist"),
+        ("DELETE FROM orders RETURNING *", "the database answers"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read(server, wanted, query=query)
+    with pytest.raises(InputError, match="the database answers") as raised:
+        read("postgresql://ann:secret@/nothing?host=/nowhere", ["a"], query="SELECT 1")
+    assert "secret" not in str(raised.value)
+
+    from habitue import collect
+    from habitue.core.workspace import init
+
+    mapping = collect.Mapping(
+        source="pg",
+        time_zone="UTC",
+        columns={"at": "at", "item_id": "item", "price": "price"},
+        user=collect.mapping.User("who"),
+        query="SELECT * FROM orders",
+    )
+    shop = init(tmp_path / "shop")
+    done = collect.import_file(shop, server, mapping)
+    assert (done.new, done.users, done.refused, done.money) == (120_000, 50, 0, 72_000_600.0)
+    assert collect.import_file(shop, server, mapping).new == 0
