@@ -1,0 +1,104 @@
+"""habitue import as its user runs it."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+HABITUE = str(Path(sys.executable).with_name("habitue"))
+
+
+@pytest.fixture
+def shop(folder, run) -> Path:
+    assert run("init", "shop", cwd=folder).returncode == 0
+    return folder
+
+
+def test_guess_prints_a_mapping_that_imports_the_file(shop, run, orders):
+    guessed = run("import", "--guess", "orders.csv", cwd=shop)
+    assert guessed.returncode == 0 and guessed.stderr == ""
+    assert guessed.stdout.startswith("# A guess from the first") and 'at = "date"' in guessed.stdout
+    (shop / "guessed.toml").write_text(guessed.stdout)
+    done = run("import", "orders.csv", "--mapping", "guessed.toml", "-w", "shop", "--json", cwd=shop)
+    assert done.returncode == 0 and done.stdout.count("\n") == 1
+    counts = {name: json.loads(done.stdout)[name] for name in ("read", "new", "known", "refused")}
+    assert counts == {"read": orders.height, "new": orders.height, "known": 0, "refused": 0}
+    assert all(type(count) is int for count in counts.values())
+    assert not list((shop / "shop").glob("*.toml.*"))
+
+
+def test_guess_needs_no_workspace_and_stores_nothing(tmp_path, run):
+    (tmp_path / "a.csv").write_text("date,order,sku,price\n2024-01-01,1,A,2\n")
+    assert run("import", "--guess", "a.csv", cwd=tmp_path).returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv"]
+
+
+def test_a_limit_stops_an_archive_in_words(shop, run):
+    import gzip
+
+    (shop / "bomb.gz").write_bytes(gzip.compress(b"date,order\n" + b"2024-01-01,1\n" * 1_000_000))
+    done = run("import", "bomb.gz", "--mapping", "orders.toml", "-w", "shop", "--max-bytes", "100000", cwd=shop)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "inflates to more than 100 kB" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_database_by_its_address(shop, run, orders):
+    _sqlite(shop / "shop.db", orders)
+    mapping = (shop / "orders.toml").read_text()
+    (shop / "sql.toml").write_text('query = "SELECT * FROM orders"\n' + mapping)
+    done = run("import", "sqlite:///shop.db", "--mapping", "sql.toml", "-w", "shop", "--json", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["new"] == orders.height
+    again = run("import", "orders.csv", "--mapping", "orders.toml", "-w", "shop", "--json", cwd=shop)
+    assert json.loads(again.stdout)["known"] == orders.height  # the same rows from another place
+
+
+def _sqlite(path: Path, frame: pl.DataFrame) -> None:
+    import sqlite3
+
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE orders (" + ", ".join(f'"{c}"' for c in frame.columns) + ")")
+        marks = ", ".join("?" * frame.width)
+        connection.executemany(f"INSERT INTO orders VALUES ({marks})", frame.rows())
+    connection.close()
+
+
+def test_help_shows_examples(run, tmp_path):
+    done = run("import", "--help", cwd=tmp_path)
+    assert "habitue import --guess orders.csv > orders.toml" in done.stdout
+    for option in ("--guess", "--mapping", "--max-bytes", "--max-rows", "--json"):
+        assert option in done.stdout
+
+
+GIB = 2**30
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of address space means something on Linux only")
+def test_300_mb_under_a_limit_of_one_gib(shop, orders):
+    """The whole process, Python and its libraries included, may have 1 GiB of address space."""
+    text = orders.with_columns(pl.format("@{}", "order").alias("order")).write_csv(include_header=False)
+    size = rows = turn = 0
+    with (shop / "large.csv").open("w") as file:
+        file.write(",".join(orders.columns) + "\n")
+        while size < 300_000_000:
+            size += file.write(text.replace("@", f"{turn}-"))
+            rows, turn = rows + orders.height, turn + 1
+    limited = subprocess.Popen(
+        [HABITUE, "import", "large.csv", "--mapping", "orders.toml", "-w", "shop", "--json"],
+        cwd=shop,
+        env=os.environ | {"POLARS_MAX_THREADS": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (GIB, GIB)),
+    )
+    out, err = limited.communicate()
+    assert limited.returncode == 0, err
+    done = json.loads(out)
+    assert (done["read"], done["new"] + done["refused"]) == (rows, rows)
