@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def make(folder: Path, rows: int) -> dict[str, Any]:
-    """Write `rows` events into a lake, a million at a time."""
+    """Write `rows` events into a lake, a million at a time, and merge the small files."""
     lake = open_lake(folder, buckets=max(1, rows // BUCKET))
     for part in range(max(1, rows // CHUNK)):
         events = _clicks(min(rows, CHUNK), seed=part)
@@ -69,6 +69,7 @@ def make(folder: Path, rows: int) -> dict[str, Any]:
             "event_id": pl.format("{}-{}", pl.lit(part), "event_id"),
         }
         lake.append(EVENTS, events.with_columns(**apart))
+    lake.compact(EVENTS)  # a file a bucket, as `habitue lake compact` leaves a shop's lake
     return {"files": len(lake.files(EVENTS))}
 
 

@@ -217,7 +217,7 @@ def _media(workspace: Workspace) -> Iterator[pl.DataFrame]:
     table = next((table for table in contents.imported() if table.name == MEDIA), None)
     if table is None:
         return
-    wanted = [name for name in ("modality", "bytes", "path") if name in table.schema]
+    wanted = [name for name in ("modality", "bytes", "path", "sha256") if name in table.schema]
     for file in workspace.lake.files(table):
         rows = pl.scan_parquet(file).select(wanted)
         height = rows.select(pl.len()).collect().item()

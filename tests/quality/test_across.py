@@ -99,3 +99,12 @@ def test_an_order_of_two_customers(lines):
     events = lines({}, {"user_key": 2, "quantity": 2.0}, {"order_id": None}, {"order_id": None, "user_key": 2})
     many = found(events, catalogue({}), people=(1, 2))["order_of_many", "events"]
     assert (many["rows"], many["orders"], many["money"]) == (2, 1, 6.0)
+
+
+def test_media_of_nothing(lines):
+    owners = [("item", "10001"), ("item", "gone"), ("event", "e000"), ("event", "e9"), ("user", None), ("item", None)]
+    media = pl.DataFrame(owners, schema={"owner": pl.String, "owner_id": pl.String}, orient="row")
+    told = found(lines({}), catalogue({}), media=media)
+    assert told["orphan_item", "media"]["sentence"] == "1 of 6 media belong to a product that is not there."
+    assert told["orphan_event", "media"]["sentence"] == "1 of 6 media belong to an event that is not there."
+    assert len(told) == 2

@@ -1,3 +1,4 @@
+import hashlib
 import io
 
 import numpy as np
@@ -25,23 +26,23 @@ def test_every_medium_is_opened(tmp_path):
     (tmp_path / "shop/link.png").symlink_to(tmp_path / "secret.png")
     parts = [
         rows(
-            ("picture", png(0), None),
-            ("picture", None, "mug.png"),
-            ("picture", png(0), None),
-            ("picture", png(3)[:150], None),
+            ("image", png(0), None),
+            ("image", None, "mug.png"),
+            ("image", png(0), None),
+            ("image", png(3)[:150], None),
         ),
         rows(
-            ("picture", None, "gone.png"),
-            ("picture", None, "../secret.png"),
-            ("picture", None, "link.png"),
-            ("picture", None, None),
-            ("picture", None, "a\0b"),
-            ("sound", b"fLaC" + bytes(40), None),
+            ("image", None, "gone.png"),
+            ("image", None, "../secret.png"),
+            ("image", None, "link.png"),
+            ("image", None, None),
+            ("image", None, "a\0b"),
+            ("audio", b"fLaC" + bytes(40), None),
         ),
     ]
     looked = senses.look(iter(parts), folder=tmp_path / "shop")
-    assert looked.rows == {"picture": 9, "sound": 1}
-    assert looked.sound == {"picture": 3, "sound": 1}
+    assert looked.rows == {"image": 9, "audio": 1}
+    assert looked.sound == {"image": 3, "audio": 1}
     assert {code: count for (_, code), (count, _) in looked.flaws.items()} == {
         "broken": 1,
         "no_file": 2,
@@ -49,15 +50,15 @@ def test_every_medium_is_opened(tmp_path):
         "empty": 1,
     }
     assert senses.scores(looked).select("table", "measure", "score").rows() == [
-        ("media", "picture can be opened", 3 / 9),
-        ("media", "sound can be opened", 1.0),
+        ("media", "image can be opened", 3 / 9),
+        ("media", "audio can be opened", 1.0),
     ]
     assert "decode to their end" in senses.scores(looked)["formula"][0]
     assert "have a readable header" in senses.scores(looked)["formula"][1]
     found = {one["code"]: one for one in senses.findings(looked)}
-    assert set(found) == {"picture_unreadable", "sound_header_only", "near_pictures"}
-    assert found["picture_unreadable"]["rows"] == 6
-    assert "2 outside (Its path leads out of the shop's folder.)" in found["picture_unreadable"]["sentence"]
+    assert set(found) == {"image_unreadable", "audio_header_only", "near_pictures"}
+    assert found["image_unreadable"]["rows"] == 6
+    assert "2 outside (Its path leads out of the folder it is in.)" in found["image_unreadable"]["sentence"]
     assert found["near_pictures"]["sentence"].startswith("1 of 3 pictures look like another one")
 
 
@@ -70,5 +71,18 @@ def test_no_media_no_scores(tmp_path):
 def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
     (tmp_path / "big").write_bytes(b"fLaC" + bytes(100))
     monkeypatch.setattr(senses, "LARGEST_FILE", 100)
-    looked = senses.look([rows(("sound", None, "big"))], folder=tmp_path)
-    assert list(looked.flaws) == [("sound", "too_large")]
+    looked = senses.look([rows(("audio", None, "big"))], folder=tmp_path)
+    assert list(looked.flaws) == [("audio", "too_large")]
+
+
+def test_an_absolute_path_is_opened_and_a_changed_file_is_told(tmp_path):
+    file = tmp_path / "photos/mug.png"
+    file.parent.mkdir()
+    file.write_bytes(png(1))
+    known = hashlib.sha256(png(1)).hexdigest()
+    media = rows(("image", None, str(file)), ("image", None, str(file))).with_columns(
+        sha256=pl.Series([known, "other"])
+    )
+    looked = senses.look([media], folder=tmp_path / "shop")
+    assert looked.sound == {"image": 1}
+    assert looked.flaws == {("image", "changed"): (1, "Its file is no longer the one that was imported.")}

@@ -74,7 +74,6 @@ class Lake:
         version: int | None = None,
         columns: Sequence[str] | None = None,
         bucket: int | None = None,
-        ordered: bool = True,
     ) -> pl.DataFrame:
         """Return the rows at `version` (default: the latest), ordered by moment and key; empty when never written.
 
@@ -89,13 +88,33 @@ class Lake:
             stored = [c for c in rows.collect_schema().names() if c != "bucket"]
             names = [c.name for c in table.columns]
             wanted = list(columns) if columns is not None else [*names, *(c for c in stored if c not in names)]
-            order = [c for c in dict.fromkeys((*MOMENTS, *table.key)) if c in stored and ordered]
+            order = [c for c in dict.fromkeys((*MOMENTS, *table.key)) if c in stored]
             if bucket is not None:
                 rows = rows.filter(pl.col("bucket") == bucket)
             later = [pl.lit(None, dtype=table.schema[c]).alias(c) for c in wanted if c not in stored]
-            frame = rows.select({*wanted, *order} & set(stored)).collect()
-            frame = frame.sort(order, nulls_last=False) if order else frame
+            frame = rows.select({*wanted, *order} & set(stored)).collect().sort(order, nulls_last=False)
             return frame.with_columns(later).select(wanted)
+        except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
+            raise self._unreadable(table, version) from error
+
+    def parts(self, table: Table, *, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+        """Yield the rows of the latest version a bucket after the other, in any order inside it; all but empty ones.
+
+        The files are looked at once, and nothing is sorted: what is left is reading. Columns as in `read`.
+        """
+        version = self._readable(table, None)
+        if version == NEVER:
+            return
+        try:
+            rows = self._scan(table, version)
+            stored = rows.collect_schema().names()
+            wanted = list(columns) if columns is not None else [c.name for c in table.columns]
+            later = [pl.lit(None, dtype=table.schema[c]).alias(c) for c in wanted if c not in stored]
+            for bucket in range(self.buckets):
+                mine = rows.filter(pl.col("bucket") == bucket).select(c for c in wanted if c in stored)
+                frame = mine.collect().with_columns(later).select(wanted)
+                if frame.height:
+                    yield frame
         except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
             raise self._unreadable(table, version) from error
 
@@ -289,6 +308,14 @@ class Lake:
     def _latest(self, table: Table) -> int:
         delta = self._delta(table)
         return NEVER if delta is None else int(delta.version())
+
+    def _scan(self, table: Table, version: int) -> pl.LazyFrame:
+        """Return the rows of a version, each file held against the length it was written with."""
+        delta = deltalake.DeltaTable(self._path(table), version=version)
+        for path, size in pl.DataFrame(delta.get_add_actions()).select("path", "size_bytes").iter_rows():
+            if (self._path(table) / path).stat().st_size != size:  # Polars would panic over one that was cut off
+                raise OSError(f"{path} is not as long as it was written")
+        return pl.scan_delta(delta)
 
     def _readable(self, table: Table, version: int | None) -> int:
         current = self.version(table)

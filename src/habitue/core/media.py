@@ -17,7 +17,7 @@ PIXELS = 50_000_000  # of a picture above which it is not decoded: 200 MB in mem
 FRAMES = 1 << 16  # of sound decoded at once
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # that Pillow may open
 HEADERS: dict[str, tuple[tuple[str, int, bytes], ...]] = {  # name, place of the mark, the mark
-    "picture": (
+    "image": (
         ("JPEG", 0, b"\xff\xd8\xff"),
         ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
         ("GIF", 0, b"GIF8"),
@@ -27,7 +27,7 @@ HEADERS: dict[str, tuple[tuple[str, int, bytes], ...]] = {  # name, place of the
         ("TIFF", 0, b"MM\x00*"),
         ("AVIF", 4, b"ftypavif"),
     ),
-    "sound": (
+    "audio": (
         ("WAV", 8, b"WAVE"),
         ("FLAC", 0, b"fLaC"),
         ("OGG", 0, b"OggS"),
@@ -67,7 +67,7 @@ class Flaw(Exception):
 
 
 def look(data: bytes | None, modality: str) -> Seen:
-    """Look at one medium; `modality`: text, picture, sound or video. Raises Flaw."""
+    """Look at one medium; `modality`: text, image, audio or video, as MEDIA says. Raises Flaw."""
     if not data:
         raise Flaw("empty", "It holds no byte.")
     if modality == "text":
@@ -78,11 +78,11 @@ def look(data: bytes | None, modality: str) -> Seen:
         return Seen("UTF-8", whole=True)
     marks = HEADERS.get(modality)
     if marks is None:
-        raise Flaw("unknown_modality", "It is neither text, picture, sound nor video.")
+        raise Flaw("unknown_modality", "It is neither text, image, audio nor video.")
     named = next((name for name, place, mark in marks if data[place : place + len(mark)] == mark), None)
     if named is None:
-        raise Flaw("unknown_format", f"It is no {modality} of a format that is known here.")
-    if modality == "picture":
+        raise Flaw("unknown_format", f"It is no {modality} file of a format that is known here.")
+    if modality == "image":
         return _picture(data, named)
     return _wave(data) if named == "WAV" else Seen(named, whole=False)
 

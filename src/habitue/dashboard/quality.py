@@ -87,8 +87,7 @@ def _findings(examined: Examined, refused: pl.DataFrame, currency: str) -> Sheet
     ordered = examined.findings.sort(pl.col("money").abs(), "rows", descending=True, maintain_order=True)
     rows = [
         [
-            plain(f["code"]),
-            f["table"],
+            f"{f['table']}: {plain(f['code'])}",
             tidy(f["sentence"], currency),
             f["rows"],
             money(f["money"], currency) if f["money"] else "",
@@ -97,7 +96,7 @@ def _findings(examined: Examined, refused: pl.DataFrame, currency: str) -> Sheet
         ]
         for f in ordered.to_dicts()
     ]
-    columns = ["What", "Table", "Found", "Rows", "Money", "Share", "What happens to it"]
+    columns = ["What", "Found", "Rows", "Money", "Share", "What happens to it"]
     parts = [_table(columns, rows, right=("Rows", "Money", "Share"))] if rows else []
     if refused.height:
         told = [[plain(r["code"]), r["rows"], r["sentence"]] for r in refused.to_dicts()]

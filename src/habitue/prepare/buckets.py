@@ -33,8 +33,7 @@ def parts(
     """
     moved = None if joins is None or joins.is_empty() else pl.concat([joins["user_key"], joins["became"]]).unique()
     apart = []
-    for bucket in track(range(lake.buckets), "Users, bucket by bucket"):
-        rows = lake.read(EVENTS, columns=columns, bucket=bucket, ordered=False)
+    for rows in track(lake.parts(EVENTS, columns=columns), "Users, bucket by bucket", total=lake.buckets):
         if moved is not None and joins is not None:
             theirs = pl.col("user_key").is_in(moved.implode())
             apart.append(rows.filter(theirs))

@@ -66,6 +66,22 @@ def _orphans(ledger: Ledger, tables: Mapping[str, pl.DataFrame], people: pl.Seri
                     plain(code, table.name, "consistency", words, rows, "kept; they join to nothing") if rows else None
                 )
 
+    yield from _ownerless(tables, met, ledger.lines["event_id"].unique().implode())
+
+
+def _ownerless(tables: Mapping[str, pl.DataFrame], items: pl.Series, events: pl.Series) -> Iterator[Finding]:
+    """Media of a product or an event that is not there."""
+    media = tables.get("media")
+    if media is None or "owner_id" not in media.columns:
+        return
+    for owner, there in (("item", items), ("event", events)):
+        mine = media.filter(pl.col("owner") == owner, pl.col("owner_id").is_not_null())
+        rows = mine.filter(~pl.col("owner_id").is_in(there)).height
+        if rows:
+            whose = "a product" if owner == "item" else "an event"
+            words = f"{rows:,} of {media.height:,} media belong to {whose} that is not there."
+            yield plain(f"orphan_{owner}", "media", "consistency", words, rows, "kept; they describe nothing")
+
 
 def _prices(ledger: Ledger, items: Items) -> Iterator[Finding | None]:
     bought = (pl.col("kind") == PURCHASE) & (pl.col("price") > 0)

@@ -58,8 +58,8 @@ class Config:
 def drift(before: pl.DataFrame, after: pl.DataFrame, table: Table) -> pl.DataFrame:
     """Return table, column, kind, before, after, psi, chance, js, ks, ks_p, verdict: one row a column, worst first.
 
-    Keys, moments and JSON are no columns that drift. Empty when either part has fewer than LEAST rows.
-    O(columns x rows log rows).
+    Keys, moments and JSON are no columns that drift, nor is what has one value in both. Empty when either part has
+    fewer than LEAST rows. O(columns x rows log rows).
     """
     told = []
     if min(before.height, after.height) >= LEAST:
@@ -68,7 +68,8 @@ def drift(before: pl.DataFrame, after: pl.DataFrame, table: Table) -> pl.DataFra
                 continue
             if before[col.name].dtype == pl.Binary or before[col.name].dtype.is_nested():
                 continue
-            told.append((table.name, col.name, *_column(before[col.name], after[col.name])))
+            if pl.concat([before[col.name], after[col.name]]).n_unique() > 1:  # one value, or none, in both
+                told.append((table.name, col.name, *_column(before[col.name], after[col.name])))
     return pl.DataFrame(told, schema=SCHEMA, orient="row").sort("psi", "column", descending=[True, False])
 
 

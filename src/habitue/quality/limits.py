@@ -14,12 +14,20 @@ from habitue.quality import alike, clocks, drift, traffic
 CODES = (  # every finding there is
     *("no_customer", "exact_repeat", "negative_quantity", "zero_quantity", "negative_price", "zero_price", "huge_line"),
     *("value_mismatch", "cancelled", "cancelled_uncovered", "several_titles", "no_title", "code_case", "no_product"),
-    *("several_currencies", "item_without_words", "refused", "orphan_item", "orphan_user", "price_off_catalogue"),
+    *(
+        "several_currencies",
+        "item_without_words",
+        "refused",
+        "orphan_item",
+        "orphan_user",
+        "orphan_event",
+        "price_off_catalogue",
+    ),
     *("price_off_usual", "future", "received_before", "before_catalogue", "order_of_many", "bots", "bursts"),
     *("one_time_of_day", "shifted_clock", "no_currency", "currency_spelling", "catalogue_currency"),
     *("several_languages", "several_languages_description", "several_languages_query", "rare_class", "one_class"),
     *("near_titles", "near_texts", "near_pictures", "drift"),
-    *(f"{kind}_{flaw}" for kind in ("text", "picture", "sound", "video") for flaw in ("unreadable", "header_only")),
+    *(f"{kind}_{flaw}" for kind in ("text", "image", "audio", "video") for flaw in ("unreadable", "header_only")),
 )
 DRIFT = "drift"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,19 +30,23 @@ class Looked:
 
 
 def look(parts: Iterable[pl.DataFrame], *, folder: Path) -> Looked:
-    """Open every medium, one at a time; `parts`: rows with modality and bytes or path (relative to `folder`).
+    """Open every medium, one at a time; `parts`: rows with modality, bytes or path, and sha256 where it is known.
 
-    Memory is one medium and one part. A path that leads out of `folder` is not opened, and is a flaw.
+    Memory is one medium and one part. A path is absolute, as the importer wrote it, or relative to `folder`; a relative
+    one that leads out of it is not opened, and is a flaw. So is a file that is no longer the one that was imported.
     """
     looked = Looked()
     for part in parts:
-        names = [name for name in ("bytes", "path") if name in part.columns]
+        names = [name for name in ("bytes", "path", "sha256") if name in part.columns]
         for row in part.select("modality", *names).iter_rows(named=True):
             kind = row["modality"]
             looked.rows[kind] = looked.rows.get(kind, 0) + 1
             try:
                 data = row.get("bytes")
-                seen = media.look(_read(row.get("path"), folder) if data is None else data, kind)
+                data = _read(row.get("path"), folder) if data is None else data
+                seen = media.look(data, kind)
+                if row.get("sha256") not in (None, hashlib.sha256(data).hexdigest()):
+                    raise media.Flaw("changed", "Its file is no longer the one that was imported.")
             except media.Flaw as flaw:
                 count, sentence = looked.flaws.get((kind, flaw.code), (0, flaw.sentence))
                 looked.flaws[kind, flaw.code] = (count + 1, sentence)
@@ -113,8 +118,8 @@ def _read(path: str | None, folder: Path) -> bytes:
         raise media.Flaw("empty", "It has neither bytes nor a path.")
     try:
         whole = (folder / path).resolve()
-        if not whole.is_relative_to(folder.resolve()):
-            raise media.Flaw("outside", "Its path leads out of the shop's folder.")
+        if not Path(path).is_absolute() and not whole.is_relative_to(folder.resolve()):
+            raise media.Flaw("outside", "Its path leads out of the folder it is in.")
         with whole.open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
