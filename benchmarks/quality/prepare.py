@@ -153,7 +153,7 @@ def _answers(way: str, name: str, past: pl.DataFrame, asked: pl.DataFrame, last:
     if name == "linear":
         from sklearn.linear_model import LogisticRegression
 
-        model: Any = LogisticRegression(max_iter=500, C=0.1)
+        model: Any = LogisticRegression(max_iter=5_000, C=0.1)
     else:
         from lightgbm import LGBMClassifier
 

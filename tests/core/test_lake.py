@@ -441,3 +441,25 @@ def test_two_processes_take_turns(lake, events):
         ("a", 3 * events.height),
         ("b", 3 * events.height),
     ]
+
+
+def test_parts_are_the_buckets_with_what_each_reading_asks_for(lake, events):
+    assert list(lake.parts(EVENTS)) == []
+    lake.append(EVENTS, events.head(100))
+    lake.append(EVENTS, events.tail(-100))
+    parts = list(lake.parts(EVENTS))
+    assert all(part.schema == EVENTS.schema for part in parts)
+    assert [set(part["user_key"] % 4) for part in parts] == [{0}, {1}, {2}, {3}]
+    assert_frame_equal(pl.concat(parts).sort("at", "event_id", "line"), lake.read(EVENTS))
+    narrow = list(lake.parts(EVENTS, columns=["value", "user_key"]))
+    assert [part.columns for part in narrow] == [["value", "user_key"]] * 4
+    few = open_lake(lake.root.parent / "few", buckets=4)
+    few.append(EVENTS, events.filter(pl.col("user_key") == 2))
+    assert len(list(few.parts(EVENTS))) == 1  # an empty bucket is no part
+
+
+def test_a_damaged_part_is_said(lake, events):
+    lake.append(EVENTS, events)
+    Path(lake.files(EVENTS)[0]).write_bytes(b"PAR1 junk")
+    with pytest.raises(LakeError, match="version 0 of the table cannot be read.*damaged"):
+        list(lake.parts(EVENTS))

@@ -41,6 +41,13 @@ currency = "{currency}"    # ISO 4217; of files whose mapping names none
 # [season]                # a prior on the level of the horizon, stated before it is opened; 1 = none
 # factor = 1.2
 # source = "where it comes from, in words"
+
+# [check.least]           # `habitue check` fails below these: "table.dimension" or "table.measure" of docs/quality.md
+# "events.customer named" = 0.6
+
+# [check.most]            # and when a finding touches a larger share of its table's rows; drift is a PSI
+# exact_repeat = 0.02
+# drift = 0.25
 """
 
 
