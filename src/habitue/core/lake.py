@@ -77,8 +77,7 @@ class Lake:
     ) -> pl.DataFrame:
         """Return the rows at `version` (default: the latest), ordered by moment and key; empty when never written.
 
-        `columns`: only these; `bucket`: only users with user_key % buckets == bucket. `ordered` False: rows in any
-        order, without the sort, which costs O(n log n) and the columns of the key.
+        `columns`: only these; `bucket`: only users with user_key % buckets == bucket. Costs a sort: O(n log n).
         """
         version = self._readable(table, version)
         if version == NEVER:
@@ -308,14 +307,6 @@ class Lake:
     def _latest(self, table: Table) -> int:
         delta = self._delta(table)
         return NEVER if delta is None else int(delta.version())
-
-    def _scan(self, table: Table, version: int) -> pl.LazyFrame:
-        """Return the rows of a version, each file held against the length it was written with."""
-        delta = deltalake.DeltaTable(self._path(table), version=version)
-        for path, size in pl.DataFrame(delta.get_add_actions()).select("path", "size_bytes").iter_rows():
-            if (self._path(table) / path).stat().st_size != size:  # Polars would panic over one that was cut off
-                raise OSError(f"{path} is not as long as it was written")
-        return pl.scan_delta(delta)
 
     def _readable(self, table: Table, version: int | None) -> int:
         current = self.version(table)
