@@ -1,6 +1,7 @@
 import datetime as dt
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from habitue.collect import synthetic
+from habitue.core import lake as lake_module
 from habitue.core.errors import LakeError, SchemaError, UsageError
 from habitue.core.lake import open_lake, table_named
 from habitue.core.schemas import EVENTS, EXPOSURES, FEATURES, IDENTITIES, ITEMS, REFUSED, TIMELINE
@@ -326,6 +328,14 @@ def test_a_write_that_fails_says_so(lake, events, monkeypatch):
     monkeypatch.setattr(deltalake, "write_deltalake", full)
     with pytest.raises(LakeError, match=r"the write failed \(.*No space left.*as it was before.*disk's space"):
         lake.append(EVENTS, events)
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written(lake, events, monkeypatch):
+    lake.append(EVENTS, events)
+    monkeypatch.setattr(lake_module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, 2**20))
+    with pytest.raises(LakeError, match=r"1\.0 MiB are free on the disk, and it needs 1\.\d or more.*as it was before"):
+        lake.append(EVENTS, events)
+    assert lake.version(EVENTS) == 0 and len(list(lake.root.glob("events/bucket=*/*"))) == 4
 
 
 def test_table_names():

@@ -118,6 +118,40 @@ def test_a_model_of_another_contract_is_named_and_left(old):
     assert path.read_bytes() == before
 
 
+LIMITED = """
+import resource, sys
+from habitue.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.argv = ["habitue", "migrate", "-w", sys.argv[2]]
+main()
+"""
+
+
+@pytest.mark.parametrize("size", [0, 9_000])
+def test_a_full_disk_loses_nothing_and_the_rest_is_done_later(old, size):
+    command = [sys.executable, "-c", LIMITED, str(size), str(old)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("habitue: identities.sqlite: the identities cannot be brought up")
+    with pytest.raises(LakeError, match="habitue migrate"):
+        workspace.open_workspace(old)
+    migrate.migrate(old, say=str)
+    up_to_date(old)
+
+
+def test_a_manifest_that_cannot_be_written_is_told_and_done_later(old, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    said: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        migrate.migrate(old, say=said.append)
+    assert "stays as it was" in said[2] and "manifest.json cannot be written (No space left on device)" in said[2]
+    assert migrate.migrate(old, say=str) == 1
+    up_to_date(old)
+
+
 def test_from_the_command_line(old):
     run = [HABITUE, "migrate", "-w", str(old)]
     done = subprocess.run(run, capture_output=True, text=True)

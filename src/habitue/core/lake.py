@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ import deltalake
 import polars as pl
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from habitue.core import lock
+from habitue.core import journal, lock
 from habitue.core.errors import LakeError, UsageError, did_you_mean
 from habitue.core.schemas import IDENTITIES, TABLES, Table, check
 
@@ -249,7 +248,7 @@ class Lake:
 
     def version(self, table: Table) -> int:
         """Return the version that is read now: the latest, or the last before an unfinished transaction; -1 = none."""
-        before = self._journal_entries()
+        before = journal.entries(self.root)
         if table.name in before:
             return before[table.name]
         return self._latest(table)
@@ -273,7 +272,7 @@ class Lake:
         """
         with self.exclusive():
             assert not self._journal.exists(), "a transaction inside a transaction"
-            self._write_journal({table.name: self._latest(table) for table in tables})
+            journal.write(self.root, {table.name: self._latest(table) for table in tables})
             try:
                 yield
             except BaseException:
@@ -283,7 +282,7 @@ class Lake:
 
     @property
     def _journal(self) -> Path:
-        return self.root / ".journal"
+        return self.root / journal.NAME
 
     def _scan(self, table: Table, version: int) -> pl.LazyFrame:
         """Open the files of a version, after a look at whether each is there and whole."""
@@ -400,42 +399,12 @@ class Lake:
             found = OSError(f"{free / 2**20:,.1f} MiB are free on the disk, and it needs {least / 2**20:,.1f} or more")
             raise self._unwritten(table, found) from None
 
-    def _journal_entries(self) -> dict[str, int]:
-        try:
-            entries: dict[str, int] = json.loads(self._journal.read_text())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise LakeError(
-                str(self._journal),
-                found=f"the journal of an unfinished change cannot be read ({_first_line(error)})",
-                consequence="Which rows belong to it is unknown, so nothing is read or written",
-                remedy="Restore the file from a copy, or import the source files into a new workspace",
-            ) from error
-        return entries
-
-    def _write_journal(self, versions: dict[str, int]) -> None:
-        draft = self.root / ".journal.draft"
-        try:
-            with draft.open("w") as file:
-                json.dump(versions, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(self._journal)
-        except OSError as error:
-            raise LakeError(
-                str(self.root),
-                found=f"the journal of the change cannot be written ({error.strerror})",
-                consequence="Nothing was changed",
-                remedy="Check the disk's space and the folder's rights, then do it again",
-            ) from error
-
     def _roll_back(self) -> None:
         """Bring every table of the journal back to its version; doing it twice does no harm."""
         if not self._journal.exists():
             return
         tables = {table.name: table for table in TABLES}
-        for name, version in self._journal_entries().items():
+        for name, version in journal.entries(self.root).items():
             path = self.root / name
             if version == NEVER:
                 shutil.rmtree(path, ignore_errors=not path.exists())

@@ -7,7 +7,7 @@ import datetime as dt
 import polars as pl
 
 from habitue import quality
-from habitue.core.schemas import CONSENT, EVENTS, ITEMS, PURCHASE, REFUND, REFUSED, Events
+from habitue.core.schemas import CONSENT, EVENTS, ITEMS, PURCHASE, REFUND, REFUSED
 from habitue.core.workspace import Workspace
 from habitue.doctor.finding import BROKEN, FINE, NOTICE, Finding
 from habitue.pipeline import TRAIN_HISTORY_DAYS
@@ -15,20 +15,20 @@ from habitue.plan import Plan
 from habitue.protect import consent, people
 
 EARLIEST = dt.datetime(1990, 1, 1, tzinfo=dt.UTC)  # before it no shop wrote events; 1970 is a clock that was never set
+COLUMNS = ("at", "user_key", "kind", "item_id", "order_id", "value", "currency", "source")
 MAPPING = "docs/mapping.md"
 
 
 def findings(space: Workspace, plan: Plan) -> list[Finding]:
     """Return every reason for which something would be empty, with the rows counted."""
-    events = people.joined(space.lake.read(EVENTS), space.identities)
+    events = people.joined(space.lake.read(EVENTS, columns=COLUMNS), space.identities)
     found = _refused(space, events)
     if events.is_empty():
         remedy = "Import a file: habitue import orders.csv --mapping orders.toml"
         return [*found, Finding(BROKEN, "events", "0 events are stored: every answer would be empty.", remedy)]
     found += [*_kinds(events), *_clock(events), *_people(space, events), *_products(space, events), *_money(events)]
-    cleaned, dropped = quality.clean(events, plan.quality)
+    cleaned, most = _cleaned(space, plan)
     if cleaned.is_empty():
-        most = dropped.sort("rows", descending=True)["code"][0]
         words = f"0 of {events.height:,} events are left after cleaning; most: {most}."
         found.append(
             Finding(BROKEN, "events", words, "See habitue check; [quality] in habitue.toml sets what is dropped")
@@ -37,7 +37,18 @@ def findings(space: Workspace, plan: Plan) -> list[Finding]:
     return [*found, Finding(FINE, "events", f"{events.height:,} events, {cleaned.height:,} after cleaning.")]
 
 
-def _refused(space: Workspace, events: Events) -> list[Finding]:
+def _cleaned(space: Workspace, plan: Plan) -> tuple[pl.DataFrame, str]:
+    """Return the times of the events that cleaning leaves, and what it drops most; one bucket in memory at a time."""
+    times, counts = [pl.DataFrame(schema={"at": EVENTS.schema["at"]})], [pl.DataFrame(schema={"code": pl.String})]
+    for bucket in range(space.lake.buckets):
+        rows, dropped = quality.clean(space.lake.read(EVENTS, bucket=bucket), plan.quality)
+        times.append(rows.select("at"))
+        counts.append(dropped.select("code", "rows"))
+    every = pl.concat(counts, how="diagonal").group_by("code").agg(pl.col("rows").sum())
+    return pl.concat(times), str(every.sort("rows", "code", descending=True)["code"].first())
+
+
+def _refused(space: Workspace, events: pl.DataFrame) -> list[Finding]:
     refused = space.lake.read(REFUSED, columns=["code", "sentence"])
     if refused.height <= events.height:
         return []
@@ -48,7 +59,7 @@ def _refused(space: Workspace, events: Events) -> list[Finding]:
     ]
 
 
-def _kinds(events: Events) -> list[Finding]:
+def _kinds(events: pl.DataFrame) -> list[Finding]:
     kinds = events["kind"].value_counts(sort=True).head(3)
     if (events["kind"] == PURCHASE).any():
         return []
@@ -58,7 +69,7 @@ def _kinds(events: Events) -> list[Finding]:
     return [Finding(BROKEN, "events", words, f"Say which rows are orders: [kind] in the mapping ({MAPPING})")]
 
 
-def _clock(events: Events) -> list[Finding]:
+def _clock(events: pl.DataFrame) -> list[Finding]:
     now = dt.datetime.now(dt.UTC)
     found = []
     for late, rows, hint in (
@@ -73,7 +84,7 @@ def _clock(events: Events) -> list[Finding]:
     return found
 
 
-def _people(space: Workspace, events: Events) -> list[Finding]:
+def _people(space: Workspace, events: pl.DataFrame) -> list[Finding]:
     orders = events["order_id"].drop_nulls().n_unique()
     known = people.known_keys(space.identities).filter("known")["user_key"]
     customers = events["user_key"].unique()
@@ -86,7 +97,7 @@ def _people(space: Workspace, events: Events) -> list[Finding]:
     return []
 
 
-def _products(space: Workspace, events: Events) -> list[Finding]:
+def _products(space: Workspace, events: pl.DataFrame) -> list[Finding]:
     named = events["item_id"].drop_nulls()
     if named.is_empty():
         words = f"0 of {events.height:,} events name a product: there is nothing to recommend."
@@ -107,7 +118,7 @@ def _products(space: Workspace, events: Events) -> list[Finding]:
     return found
 
 
-def _money(events: Events) -> list[Finding]:
+def _money(events: pl.DataFrame) -> list[Finding]:
     found = []
     bought = events.filter(pl.col("kind") == PURCHASE)
     if bought.height and not (bought["value"].fill_null(0) != 0).any():
@@ -120,7 +131,7 @@ def _money(events: Events) -> list[Finding]:
     return found
 
 
-def _history(events: Events, plan: Plan) -> list[Finding]:
+def _history(events: pl.DataFrame, plan: Plan) -> list[Finding]:
     first, last = events["at"].min(), events["at"].max()
     if not isinstance(first, dt.datetime) or not isinstance(last, dt.datetime):
         return []
@@ -133,7 +144,7 @@ def _history(events: Events, plan: Plan) -> list[Finding]:
     return [Finding(BROKEN, "events", words, "Import a longer history, or set a shorter horizon_days in habitue.toml")]
 
 
-def _consent(space: Workspace, plan: Plan, events: Events) -> list[Finding]:
+def _consent(space: Workspace, plan: Plan, events: pl.DataFrame) -> list[Finding]:
     consents = people.joined(space.lake.read(CONSENT), space.identities)
     keys, found = events["user_key"].unique(), []
     for purpose in consent.PURPOSES:

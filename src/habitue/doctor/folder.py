@@ -7,7 +7,7 @@ import stat
 
 import polars as pl
 
-from habitue.core import lock
+from habitue.core import journal, lock
 from habitue.core.errors import HabitueError, LakeError
 from habitue.core.schemas import EVENTS, IDENTITIES, TABLES
 from habitue.core.workspace import Workspace
@@ -69,11 +69,11 @@ def _interrupted(space: Workspace) -> list[Finding]:
         found.append(
             Finding(NOTICE, "state", words, "Import the same file again: it goes on; any other import removes them")
         )
-    if (lake.root / ".journal").exists():
+    if (lake.root / journal.NAME).exists():
         found.append(
             Finding(
                 BROKEN,
-                "lake/.journal",
+                f"lake/{journal.NAME}",
                 "A change of several tables was interrupted; its rows are not read.",
                 "Do it again, or any other change: the next one takes the half-done rows away. At once: "
                 "habitue lake compact",

@@ -98,8 +98,16 @@ def upgrade(folder: Path) -> bool:
         return False
     content, _ = _signed({**manifest, "artifact": VERSION, "schemas": _schemas()})
     beside = folder / f".{MANIFEST}"
-    beside.write_bytes(content)
-    beside.replace(folder / MANIFEST)
+    try:
+        beside.write_bytes(content)
+        beside.replace(folder / MANIFEST)
+    except OSError as error:
+        raise ModelError(
+            folder.name,
+            found=f"{MANIFEST} cannot be written ({error.strerror})",
+            consequence="The model is as it was",
+            remedy="Check the disk's space and the folder's rights, then again: habitue migrate",
+        ) from error
     return True
 
 
