@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -52,3 +53,25 @@ def test_without_a_status_the_peak_is_what_the_system_counts(monkeypatch, tmp_pa
     monkeypatch.setattr(runtime.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=300 * unit))
     runtime.forget_peak()  # no such file: nothing happens
     assert runtime.peak_mb() == 300.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts address space so")
+def test_a_modest_process_takes_less_address_space():
+    program = """
+from habitue.core import runtime
+if {modest}:
+    runtime.modest()
+import threading
+import polars as pl
+def work():
+    pl.DataFrame({{"a": ["x" * 100] * 200_000}}).sort("a")
+    text = ["y" * 1000 for _ in range(20_000)]
+threads = [threading.Thread(target=work) for _ in range(8)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmPeak")))
+"""
+    peak = {
+        modest: int(subprocess.check_output([sys.executable, "-c", program.format(modest=modest)]))
+        for modest in (True, False)
+    }
+    assert peak[True] < 0.8 * peak[False]

@@ -391,7 +391,7 @@ def _look_at_times(profile: Profile, text: pl.Series) -> None:
         return
     number = text.cast(pl.Float64, strict=False)
     for unit, (low, high) in _EPOCH_SPANS.items():
-        if profile.numeric and bool(number.is_between(low, high).fill_null(False).all()):
+        if bool(number.is_between(low, high).fill_null(False).all()):
             profile.formats, profile.offsets = [unit], 1.0
             return
     if profile.numeric and not (profile.whole and text.str.len_chars().eq(8).all()):

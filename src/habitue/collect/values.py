@@ -45,7 +45,7 @@ ISO_4217 = frozenset(
     "STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF "
     "XPF YER ZAR ZMW ZWG HRK".split()
 )
-_MONEY = r"(?:US\$|HK\$|NT\$|A\$|C\$|R\$|[$€£￡¥￥元円₩₹₽₺₫฿]|zł|RMB|kr\.?|[A-Z]{3})"
+_MONEY = rf"(?:US\$|HK\$|NT\$|A\$|C\$|R\$|[$€£￡¥￥元円₩₹₽₺₫฿]|zł|RMB|kr\.?|{'|'.join(sorted(ISO_4217))})"
 _SPACES = "[ \u00a0\u202f\u2009]"
 _PLAIN = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
 _GROUPED = {

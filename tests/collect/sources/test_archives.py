@@ -7,7 +7,7 @@ import zipfile
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from habitue.collect.sources import Limits
@@ -128,6 +128,7 @@ def test_a_damaged_byte_in_the_middle_is_noticed(tmp_path, read):
         read(tmp_path / "a.gz")
 
 
+@settings(deadline=None)
 @given(head=st.sampled_from([b"\x1f\x8b", b"PK\x03\x04", b""]), content=st.binary(max_size=300))
 def test_any_bytes_are_rows_or_one_sentence(tmp_path_factory, head, content, read):
     path = tmp_path_factory.mktemp("any") / "a"
@@ -138,6 +139,7 @@ def test_any_bytes_are_rows_or_one_sentence(tmp_path_factory, head, content, rea
         assert "\n" not in str(error)
 
 
+@settings(deadline=None)
 @given(content=st.binary(min_size=1, max_size=200), at=st.integers(0, 400))
 def test_a_zip_with_one_byte_changed_is_rows_or_one_sentence(tmp_path_factory, content, at, read):
     packed = bytearray(zipped(("a.csv", b"a,b\n" + zlib.compress(content).hex().encode() + b",1\n")))

@@ -3,10 +3,11 @@ import io
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from habitue.core.errors import InputError
+from habitue.collect.sources import Limits
+from habitue.core.errors import HabitueError, InputError
 
 # what a field may hold: any text a CSV can carry. A lone carriage return ends a line for some readers, not for others.
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\r"), max_size=8)
@@ -23,6 +24,7 @@ def written(records, delimiter=",", lineterminator="\n", quoting=csv.QUOTE_MINIM
     return out.getvalue()
 
 
+@settings(deadline=None)
 @given(
     records=st.lists(st.tuples(text, text, text.filter(bool)), min_size=1, max_size=6),
     delimiter=st.sampled_from(",;\t|"),
@@ -90,3 +92,66 @@ def test_text_that_is_not_what_the_mapping_says(tmp_path, read):
 
 def test_header_only_is_no_row(tmp_path, read):
     assert read(write(tmp_path / "a.csv", [("a", "b")]), ["a", "b"]).is_empty()
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|", "::"])
+def test_the_delimiter_is_told_from_the_file(tmp_path, delimiter, read):
+    lines = [["when", "what, exactly", "how much"], ["2024-01-01", "a", "1.5"], ["2024-01-02", "b", "2.5"]]
+    if delimiter == ",":
+        lines[0][1] = '"what, exactly"'
+    (tmp_path / "a").write_text("\n".join(delimiter.join(line) for line in lines))
+    assert read(tmp_path / "a", ["what, exactly", "how much"]).rows() == [("a", "1.5"), ("b", "2.5")]
+    assert read(tmp_path / "a").columns == ["when", "what, exactly", "how much"]
+
+
+def test_without_a_header_the_columns_have_numbers(tmp_path, read):
+    (tmp_path / "a").write_text("1\t2\t3\n4\t5\t6\n")
+    numbers = []
+    assert read(tmp_path / "a", ["3", "1"], header=False, numbers=numbers).rows() == [("3", "1"), ("6", "4")]
+    assert numbers == [1, 2]
+
+
+def test_line_ends_of_an_old_mac(tmp_path, read):
+    (tmp_path / "a").write_bytes(b"a,b\r1,2\r3,4\r")
+    assert read(tmp_path / "a", ["b"])["b"].to_list() == ["2", "4"]
+
+
+def test_a_quote_inside_a_field_is_a_letter(tmp_path, read):
+    (tmp_path / "a").write_text('size,name\n10",frame\n12",plate\n')
+    assert read(tmp_path / "a", ["size"])["size"].to_list() == ['10"', '12"']
+    (tmp_path / "b").write_text('size,name\n1,"a, b"\n10",frame\n2,c\n')
+    assert read(tmp_path / "b", ["size", "name"]).rows() == [("1", "a, b"), ('10"', "frame"), ("2", "c")]
+    (tmp_path / "c").write_text('size,name\n"10" wide,frame\n')
+    assert read(tmp_path / "c", ["size"], quotes=False)["size"].to_list() == ['"10" wide']
+
+
+def test_blocks_are_cut_where_records_end(tmp_path, read, monkeypatch):
+    monkeypatch.setattr("habitue.collect.sources.csv.BLOCK", 50)
+    monkeypatch.setattr("habitue.collect.sources.encoding.CHUNK", 7)
+    records = [(str(n), f'line {n}\nnext, "{n}"', "z" * (n % 90)) for n in range(200)]
+    numbers = []
+    frame = read(write(tmp_path / "a.csv", [("a", "b", "c"), *records]), ["a", "b"], numbers=numbers)
+    assert frame.rows() == [record[:2] for record in records]
+    assert numbers == list(range(1, 201))
+
+
+def test_a_record_without_end_stops_in_words(tmp_path, read, monkeypatch):
+    monkeypatch.setattr("habitue.collect.sources.csv.BLOCK", 1_000)
+    limits = Limits(max_record=100_000)
+    (tmp_path / "a").write_text('a,b\n1,"' + "x\n" * 5_000_000)
+    with pytest.raises(InputError, match="the quotes near line 2 do not close"):
+        read(tmp_path / "a", ["a"], limits=limits)
+    (tmp_path / "a").write_text("a,b\n1," + "x" * 9_000_000)
+    with pytest.raises(InputError, match="line 2 is longer than 100,000 bytes"):
+        read(tmp_path / "a", ["a"], limits=limits, quotes=False)
+
+
+@settings(deadline=None)
+@given(content=st.text(max_size=200), delimiter=st.sampled_from([None, ",", "\t"]))
+def test_any_text_is_rows_or_one_sentence(tmp_path_factory, content, delimiter, read):
+    path = tmp_path_factory.mktemp("csv") / "a"
+    path.write_bytes(content.encode(errors="replace"))
+    try:
+        read(path, delimiter=delimiter)
+    except HabitueError as error:
+        assert "\n" not in str(error)

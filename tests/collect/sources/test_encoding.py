@@ -1,7 +1,7 @@
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from habitue.collect.sources.encoding import Utf8, detect
@@ -47,6 +47,7 @@ def test_every_letter_comes_back(tmp_path, encoding, ascii_before, read):
     assert read(tmp_path / "a.csv", names).tail(2).rows() == expected
 
 
+@settings(deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=300))
 def test_utf8_is_never_taken_for_anything_else(text):
     assert "".join(piece.decode() for piece in Utf8(io.BytesIO(text.encode()), "a", None)) == text.removeprefix(
@@ -54,6 +55,7 @@ def test_utf8_is_never_taken_for_anything_else(text):
     )
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=500))
 def test_any_bytes_are_text_or_one_sentence(content):
     try:

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from habitue.collect.sources import Limits
@@ -92,6 +92,7 @@ value = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(records=st.lists(st.dictionaries(st.text(max_size=4), value, max_size=4), min_size=1, max_size=5))
 def test_what_the_standard_library_writes_is_read_back(tmp_path_factory, records, read):
     path = tmp_path_factory.mktemp("json") / "a"
@@ -99,6 +100,7 @@ def test_what_the_standard_library_writes_is_read_back(tmp_path_factory, records
     assert read(path, ["k"]).height == len(records) + 1
 
 
+@settings(deadline=None)
 @given(start=st.sampled_from(["{", "[", "[{", '{"a"']), rest=st.text(max_size=60))
 def test_any_text_is_rows_or_one_sentence(tmp_path_factory, start, rest, read):
     path = tmp_path_factory.mktemp("json") / "a"

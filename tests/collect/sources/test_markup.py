@@ -5,7 +5,7 @@ import json
 import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from habitue.collect.sources import Limits
@@ -66,6 +66,7 @@ def test_an_element_without_end_stops_in_words(tmp_path, monkeypatch, read):
         read(tmp_path / "a", ["id"])
 
 
+@settings(deadline=None)
 @given(rest=st.text(max_size=80))
 def test_any_markup_is_rows_or_one_sentence(tmp_path_factory, rest, read):
     path = tmp_path_factory.mktemp("xml") / "a"
@@ -190,6 +191,7 @@ def test_a_workbook_that_inflates_without_end(tmp_path, read):
         read(tmp_path / "a.xlsx", ["a"], limits=Limits(max_rows=100))
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=60), at=st.integers(0, 2_000))
 def test_a_workbook_with_bytes_changed_is_rows_or_one_sentence(tmp_path_factory, content, at, read):
     out = io.BytesIO()

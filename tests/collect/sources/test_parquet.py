@@ -1,7 +1,10 @@
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from habitue.core.errors import InputError
+from habitue.collect.sources import Limits
+from habitue.core.errors import HabitueError, InputError
 
 FRAME = pl.DataFrame({"a": list(range(2_000)), "b": [f"title {i}" for i in range(2_000)]})
 
@@ -49,3 +52,39 @@ def test_a_damaged_file_is_said(path, place, read):
     path.write_bytes(raw)
     with pytest.raises(InputError, match="cut off or damaged"):
         read(path, ["a", "b"])
+
+
+@settings(deadline=None)
+@given(at=st.integers(0, 10_000), content=st.binary(min_size=1, max_size=8))
+def test_a_file_with_bytes_changed_is_rows_or_one_sentence(tmp_path_factory, at, content, read):
+    folder = tmp_path_factory.mktemp("parquet")
+    FRAME.head(50).write_parquet(folder / "a.parquet")
+    whole = bytearray((folder / "a.parquet").read_bytes())
+    start = 4 + at % (len(whole) - 4)
+    whole[start : start + len(content)] = content
+    (folder / "a.parquet").write_bytes(whole)
+    try:
+        read(folder / "a.parquet", ["a", "b"])
+    except HabitueError as error:
+        assert "\n" not in str(error)
+
+
+def test_blocks_keep_their_numbers(tmp_path, read, monkeypatch):
+    monkeypatch.setattr("habitue.collect.sources.parquet.ROWS", 300)
+    FRAME.write_parquet(tmp_path / "a.parquet", row_group_size=170)
+    numbers = []
+    assert read(tmp_path / "a.parquet", ["b", "a"], numbers=numbers).equals(FRAME.select("b", "a"))
+    assert numbers == list(range(1, 2_001))
+
+
+def test_parquet_in_an_archive(tmp_path, read):
+    import gzip
+
+    FRAME.write_parquet(tmp_path / "a.parquet")
+    (tmp_path / "a.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
+    assert read(tmp_path / "a.gz", ["a"]).equals(FRAME.select("a"))
+
+
+def test_more_rows_than_may_be(path, read):
+    with pytest.raises(InputError, match="more than 10 rows"):
+        read(path, ["a"], limits=Limits(max_rows=10))

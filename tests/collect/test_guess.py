@@ -1,0 +1,237 @@
+import json
+
+import polars as pl
+import pytest
+
+from habitue import collect
+from habitue.collect.profiles import fields, kind_of, look
+from habitue.core.errors import InputError
+from habitue.core.workspace import init
+
+
+def write(path, header, *rows):
+    path.write_text("\n".join([",".join(header), *(",".join(row) for row in rows)]) + "\n", encoding="utf-8")
+    return path
+
+
+def mapping(folder, file):
+    text = collect.guess(file)
+    (folder / "m.toml").write_text(text, encoding="utf-8")
+    return collect.read_mapping(folder / "m.toml"), text
+
+
+# What one column looks like
+
+
+@pytest.mark.parametrize(
+    ("texts", "formats"),
+    [
+        (["2024-01-31 10:00:00", "2024-02-01T10:00Z"], ["iso"]),
+        (["31/01/2024", "01/02/2024"], ["%d/%m/%Y"]),
+        (["01/31/2024", "02/01/2024"], ["%m/%d/%Y"]),
+        (["01/31/2024 1:05 PM", "02/01/2024 11:00 AM"], ["%m/%d/%Y %I:%M %p"]),
+        (["31.01.2024 10:00", "1.2.2024 09:30"], ["%d.%m.%Y %H:%M"]),
+        (["2024年1月31日", "2024年2月1日"], ["%Y年%m月%d日"]),
+        (["2024/1/31 下午3:05", "2024/2/1 上午9:05"], ["%Y/%m/%d %p%I:%M"]),
+        (["20240131", "20240201"], ["%Y%m%d"]),
+        (["1706659200", "1706745600"], ["seconds"]),
+        (["1706659200000"], ["milliseconds"]),
+        (["1706659200000000"], ["microseconds"]),
+        (["Jan 31, 2024", "Feb 1, 2024"], ["%b %d, %Y"]),
+        (["31 January 2024", "1 February 2024"], ["%d %B %Y"]),
+        (["31/01/2024 10:00 +0100"], ["%d/%m/%Y %H:%M %z"]),
+        (["2024-01-31", "2024-02-01", "31/01/2024", "2024年1月31日"], ["iso", "%d/%m/%Y", "%Y年%m月%d日"]),
+        (["12.5", "13"], []),
+        (["hello", "world"], []),
+        (["10001", "10002"], []),
+        (["99991231", "00000000"], []),
+    ],
+)
+def test_the_formats_of_times(texts, formats):
+    assert sorted(look(pl.Series("at", texts)).formats) == sorted(formats)
+
+
+def test_days_and_months_that_cannot_be_told_apart():
+    profile = look(pl.Series("at", ["03/04/2024", "05/06/2024"]))
+    assert (profile.ambiguous, profile.day_first, profile.formats) == (True, True, ["%d/%m/%Y"])
+    american = look(pl.Series("at", ["03/04/2024 1:00 PM", "05/06/2024 2:00 AM"]))
+    assert (american.ambiguous, american.day_first) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("texts", "numeric", "comma", "currencies"),
+    [
+        (["1,234.50", "3.00"], True, False, ()),
+        (["1.234,50", "3,00"], True, True, ()),
+        (["12,5", "7,25"], True, True, ()),
+        (["€ 5", "€ 7.50"], True, False, ("EUR",)),
+        (["5 USD", "7 GBP"], True, False, ("GBP", "USD")),
+        (["1", "2", "3"], True, False, ()),
+        (["SKU-1", "SKU-2"], False, False, ()),
+        (["USD", "USD"], False, False, ("USD",)),
+        (["yes", "no"], False, False, ()),
+    ],
+)
+def test_numbers_and_currencies(texts, numeric, comma, currencies):
+    profile = look(pl.Series("x", texts))
+    assert (profile.numeric, profile.currencies) == (numeric, currencies)
+    if numeric:
+        assert profile.decimal_comma == comma
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [("buy", "Order Completed"), ("加购", "Product Added"), ("PV", "Product Viewed"), ("add_to_cart", "Product Added")]
+    + [("Order Refunded", "Order Refunded"), ("已退款", "Order Refunded"), ("frobnicate", None)],
+)
+def test_kinds_of_events(word, kind):
+    assert kind_of(word) == kind
+
+
+def test_a_column_serves_one_field_and_the_better_name_wins():
+    columns = [pl.Series("Product", ["a", "b"]), pl.Series("SKU", ["1x", "2x"]), pl.Series("Item name", ["c", "d"])]
+    found = {name: profile.name for name, profile in fields([look(c) for c in columns]).items()}
+    assert found == {"item_id": "SKU", "title": "Item name"}
+
+
+# Whole files
+
+
+def test_an_event_table_with_actions(tmp_path):
+    rows = [(f"u{n % 3}", f"i{n}", ("pv", "cart", "fav", "buy")[n % 4], str(1_706_659_200 + n)) for n in range(40)]
+    found, text = mapping(
+        tmp_path, write(tmp_path / "UserBehavior.csv", ("user_id", "item_id", "behavior", "ts"), *rows)
+    )
+    assert found.columns == {"item_id": "item_id", "kind": "behavior", "at": "ts"}
+    assert found.kind.names == {
+        "pv": "Product Viewed",
+        "cart": "Product Added",
+        "fav": "Product Added to Wishlist",
+        "buy": "Order Completed",
+    }
+    assert (found.user.column, found.time_format, found.source) == ("user_id", "seconds", "userbehavior")
+    assert "40 of them would be accepted" in text and "no zone" not in text
+
+
+def test_ratings_without_a_header(tmp_path):
+    (tmp_path / "u.data").write_text("".join(f"{n % 7 + 190}\t{n}\t{n % 5 + 1}\t{881250949 + n}\n" for n in range(60)))
+    found, _ = mapping(tmp_path, tmp_path / "u.data")
+    assert found.header is False and found.delimiter == "\t" and found.time_format == "seconds"
+    assert found.columns == {"at": "4", "item_id": "2", "rating": "3"} and found.user.column == "1"
+    assert found.kind.default == "Product Reviewed"
+
+
+def test_ordered_lists(tmp_path):
+    (tmp_path / "beauty.txt").write_text("1 5 9 2\n2 7 7\n3 1 2 4\n")
+    found, text = mapping(tmp_path, tmp_path / "beauty.txt")
+    assert (found.reader, found.user.column, found.columns["item_id"]) == ("sequences", "user", "item")
+    assert "the dates, from 2000 on, mean nothing" in text
+
+
+def test_competitor_prices(tmp_path):
+    rows = [(f"2024-01-0{n}", "rival", "A", "12,50 €") for n in range(1, 9)]
+    path = tmp_path / "prices.csv"
+    path.write_text("date;competitor;sku;price\n" + "".join(";".join(r) + "\n" for r in rows))
+    found, _ = mapping(tmp_path, path)
+    assert (found.what, found.fixed, found.decimal, found.currency) == (
+        "outside",
+        {"kind": "competitor price"},
+        ",",
+        "EUR",
+    )
+    assert found.extra == {"competitor": "competitor"} and found.delimiter == ";"
+    assert collect.import_file(init(tmp_path / "shop"), path, found).new == 8
+
+
+def test_exposures(tmp_path):
+    rows = [("2024-01-01", f"u{n}", "spring", "AB"[n % 2], "0.5", str(n % 2)) for n in range(20)]
+    path = write(tmp_path / "log.csv", ("date", "user_id", "campaign", "arm", "propensity", "click"), *rows)
+    found, _ = mapping(tmp_path, path)
+    assert found.what == "exposures"
+    assert found.columns == {
+        "at": "date",
+        "what": "campaign",
+        "arm": "arm",
+        "propensity": "propensity",
+        "outcome": "click",
+    }
+    assert collect.import_file(init(tmp_path / "shop"), path, found).new == 20
+
+
+def test_signals_examples_and_a_catalogue(tmp_path):
+    shop = init(tmp_path / "shop")
+    rows = [(f"2024-01-01 10:00:{n:02d}", "u1", "heart_rate", str(60 + n), "bpm") for n in range(9)]
+    path = write(tmp_path / "pulse.csv", ("timestamp", "user_id", "signal", "value", "unit"), *rows)
+    found, _ = mapping(tmp_path, path)
+    assert found.what == "signals" and collect.import_file(shop, path, found).new == 9
+
+    path = write(tmp_path / "intents.csv", ("text", "label"), *((f"where is parcel {n}", "delivery") for n in range(9)))
+    found, text = mapping(tmp_path, path)
+    assert found.what == "examples" and "no column tells when or who" in text
+    assert collect.import_file(shop, path, found).new == 9
+
+    path = write(
+        tmp_path / "products.csv", ("id", "title", "brand", "price"), ("A", "Mug", "X", "5"), ("B", "Cup", "X", "6")
+    )
+    found, text = mapping(tmp_path, path)
+    assert found.what == "items" and "valid_from = " in text
+    assert collect.import_file(shop, path, found).new == 2
+
+
+def test_a_folder_of_pictures(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "SKU1-1.jpg").write_bytes(b"\xff\xd8\xff")
+    found, _ = mapping(tmp_path, tmp_path / "photos")
+    assert (found.what, found.columns["owner_id"], found.fixed) == ("media", "owner", {"owner": "item"})
+    assert collect.import_file(init(tmp_path / "shop"), tmp_path / "photos", found).new == 1
+
+
+def test_a_gzip_of_segment(tmp_path):
+    import gzip
+
+    message = {
+        "messageId": "m",
+        "type": "track",
+        "event": "Product Viewed",
+        "userId": "u",
+        "timestamp": "2024-01-01T00:00:00Z",
+    }
+    (tmp_path / "events").write_bytes(gzip.compress(json.dumps(message | {"properties": {"product_id": "A"}}).encode()))
+    found, _ = mapping(tmp_path, tmp_path / "events")
+    assert found.columns["event_id"] == "event_id" and found.user.column == "user_id"
+    assert collect.import_file(init(tmp_path / "shop"), tmp_path / "events", found).new == 1
+
+
+def test_nothing_of_a_person_is_printed(tmp_path):
+    rows = [
+        ("2024-01-01", "o1", "Ann Secret", "ann@x.example", "555 0100"),
+        ("2024-01-02", "o2", "Bob", "b@x.example", "5"),
+    ]
+    _, text = mapping(tmp_path, write(tmp_path / "a.csv", ("date", "order id", "name", "email", "phone"), *rows))
+    assert "Secret" not in text and "x.example" not in text and "555" not in text
+
+
+def test_column_names_that_toml_must_escape(tmp_path):
+    (tmp_path / "a.csv").write_text('"da""te\\",order id,"a\nb"\n2024-01-01,1,x\n', encoding="utf-8")
+    found, _ = mapping(tmp_path, tmp_path / "a.csv")
+    assert found.columns == {"at": 'da"te\\', "order_id": "order id"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a,b\n", "there is no row with anything in it"),
+        ("a,b\n,\n", "there is no row with anything in it"),
+        ("colour,size\nred,4\n", "no column tells when something happened.*'colour', 'size'.*by hand"),
+    ],
+)
+def test_what_nobody_can_guess_is_one_sentence(tmp_path, content, words):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(InputError, match=words):
+        collect.guess(tmp_path / "a.csv")
+
+
+def test_ids_that_repeat_are_no_ids(tmp_path):
+    rows = [("T1", "2024-01-01", "a@x.example", "where?"), ("T1", "2024-01-02", "a@x.example", "still where?")]
+    found, _ = mapping(tmp_path, write(tmp_path / "a.csv", ("ticket id", "date", "email", "message"), *rows))
+    assert "event_id" not in found.columns  # the second row of a ticket would be taken for the first
