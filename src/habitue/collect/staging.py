@@ -172,7 +172,7 @@ def forget(state: Path, *, but: Path | None = None) -> None:
 
 def _portion(rows: int) -> int:
     """How many rows of a file lie in memory at once."""
-    return min(max(FEWEST, rows // 80), MOST)
+    return min(max(FEWEST, rows // 160), MOST)
 
 
 def _drop_loose(folder: Path, staged: Staging) -> None:
