@@ -130,8 +130,8 @@ def _repairs(examined: Examined, in_force: pl.DataFrame, currency: str) -> Sheet
             ]
             for r in in_force.to_dicts()
         ]
-        columns = ["Repair", "Since", "Rows", "Money", "Take it back"]
-        parts.append(_table(columns, rows, right=("Rows", "Money"), title="In force"))
+        columns = ["Repair", "Since", "Entries", "Money", "Take it back"]
+        parts.append(_table(columns, rows, right=("Entries", "Money"), title="In force"))
     said = "Nothing is changed unless you ask, and every repair can be taken back: the rows stay as they were imported."
     return {"title": "Repairs", "text": [said if parts else "There is nothing to repair."], "parts": parts}
 
