@@ -111,6 +111,11 @@ def test_words_that_set_a_group_apart_come_first_and_others_never() -> None:
         ["garden", "gnome", "thing"],
         ["kitchen", "things"],
     ]
+    returned = lines.tolil()
+    returned[0, 2] = -3.0  # sent back more than was bought: no purchase, and no logarithm of less than nothing
+    assert portraits.words(("P0", "P1", "P2"), titles, returned.tocsr(), labels, 2) == portraits.words(
+        ("P0", "P1", "P2"), titles, lines, labels, 2
+    )
     assert portraits.words(("P0", "P1", "P2"), {}, lines, labels, 2) == [[], []]
     assert portraits.words(("P0", "P1", "P2"), titles, lines * 0, labels, 2) == [[], []]
     assert portraits.words(("P0", "P1", "P2"), titles, lines, labels * 0, 1) == [[]]

@@ -89,7 +89,7 @@ def words(
     cells = [(item, index[word]) for item, of in enumerate(spoken) for word in of]
     item, word = np.array(cells).T
     has = sp.csr_matrix((np.ones(len(cells)), (item, word)), shape=(len(items), len(vocabulary)))
-    once = lines.sign()
+    once = lines.maximum(0).sign()  # more sent back than bought is no purchase
     mine = np.stack([_sum(once[labels == k] @ has) for k in range(groups)])  # [K, words]
     every = _sum(once @ has)
     if not every.sum():
