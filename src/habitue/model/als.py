@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+import threadpoolctl  # comes with scikit-learn
 
 from habitue.core.errors import ModelError
 from habitue.core.extras import need
@@ -69,16 +70,19 @@ def fit(past: Past, config: Config, *, runtime: Runtime) -> State:
             consequence="There is nothing to factorise",
             remedy="Import orders, or move as_of behind the first of them",
         )
-    model = als.AlternatingLeastSquares(
-        factors=config.factors,
-        regularization=config.regularization,
-        alpha=1.0,  # already in `confidence`
-        iterations=config.iterations,
-        num_threads=runtime.threads,
-        random_state=runtime.seed,
-        use_gpu=False,
-    )
-    model.fit(confidence, show_progress=False)
+    with threadpoolctl.threadpool_limits(
+        1, user_api="blas"
+    ):  # its own threads, each with small products: a BLAS of many slows them
+        model = als.AlternatingLeastSquares(
+            factors=config.factors,
+            regularization=config.regularization,
+            alpha=1.0,  # already in `confidence`
+            iterations=config.iterations,
+            num_threads=runtime.threads,
+            random_state=runtime.seed,
+            use_gpu=False,
+        )
+        model.fit(confidence, show_progress=False)
     return State(
         items=past.items,
         item_factors=np.asarray(model.item_factors, dtype=np.float32),
