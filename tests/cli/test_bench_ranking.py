@@ -57,7 +57,7 @@ def test_a_table_a_page_and_lists(bench, folder):
     assert {row["model"] for row in told["rows"]} == {"popular", "rules", "als"}
     assert {row["seeds"] for row in told["rows"] if row["model"] == "als"} == {2}
     assert told["data"] == {
-        "users": 40, "items": 12, "events": 200, "ties": 0, "repeats": 0, "words": True, "left_out": {},
+        "users": 40, "items": 12, "events": 200, "ties": 0, "repeats": 0, "content": ["text"], "left_out": {},
     }  # fmt: skip
     assert len(told["models"]["rules"]["trials"]) == 3
     page = (folder / "out.html").read_text()
