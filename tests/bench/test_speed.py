@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -179,17 +178,3 @@ def test_the_rows_are_medians_with_their_interval_in_the_one_schema() -> None:
     assert 1.0 <= first["low"] <= 2.0 <= first["high"] <= 5.0
     assert (second["mean"], second["low"], second["high"]) == (4.0, None, None)
     assert bench.document(metrics, commit="c")["rows"][0]["model"] == "python"
-
-
-def test_sessions_are_counted_as_the_clock_says() -> None:
-    at = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
-    minutes = [0, 30, 61, 61]
-    events = (
-        speed._clicks(10)
-        .head(4)
-        .with_columns(
-            user_key=pl.lit(1, dtype=pl.Int64),
-            at=pl.Series([at + dt.timedelta(minutes=m) for m in minutes], dtype=pl.Datetime("us", "UTC")),
-        )
-    )
-    assert speed.sessions(events, gap=dt.timedelta(minutes=30))["session"].to_list() == [0, 0, 1, 1]

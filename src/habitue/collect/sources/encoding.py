@@ -52,7 +52,7 @@ def mark(head: bytes) -> tuple[str, int] | None:
             return name, len(bom)
     even, odd = head[0:2000:2], head[1:2000:2]
     for name, zeros, others in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
-        if len(zeros) > 4 and zeros.count(0) > 0.1 * len(zeros) and others.count(0) == 0:
+        if zeros.count(0) > max(2, 0.1 * len(zeros)) and others.count(0) == 0:
             return name, 0
     return None
 
