@@ -17,6 +17,7 @@ from habitue.cli import (
     doctor,
     erase,
     identity,
+    keys,
     lake,
     model,
     models,
@@ -58,6 +59,7 @@ app.add_typer(bench.app, name="bench")
 app.command("tune")(tune.tune)
 app.add_typer(models.app, name="models")
 app.add_typer(identity.app, name="identity")
+app.add_typer(keys.app, name="keys")
 app.command("doctor")(doctor.doctor)
 app.command("erase")(erase.erase)
 app.add_typer(lake.app, name="lake")

@@ -94,6 +94,11 @@ class Workspace:
         return self.root / "receipts"
 
     @property
+    def state(self) -> Path:
+        """What the server keeps: its keys, rules, and what can be rebuilt from the lake."""
+        return self.root / "state"
+
+    @property
     def reports(self) -> Path:
         """Self-contained pages and the JSON behind them."""
         return self.root / "reports"

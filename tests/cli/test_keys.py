@@ -1,0 +1,52 @@
+"""`habitue keys`: a key's life from the command line."""
+
+import json
+import sys
+
+import pytest
+
+import habitue
+from habitue import cli
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run `habitue keys` on a workspace; returns (exit code, standard output, standard error)."""
+    habitue.init(tmp_path / "shop")
+
+    def command(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["habitue", "keys", *args, "--workspace", str(tmp_path / "shop")])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return command
+
+
+def test_the_life_of_a_key(run):
+    code, text, told = run("create", "write", "--note", "pages")
+    assert code == 0 and text.startswith("hbw_") and "shown this once" in told
+    name = text.split("_")[1]
+    new = json.loads(run("rotate", name, "--overlap-hours", "1", "--json")[1])
+    assert new["kind"] == "write" and new["key"].startswith(f"hbw_{new['id']}_")
+    assert run("revoke", new["id"]) == (0, f"The write key {new['id']} has ended.\n", "")
+    rows = json.loads(run("list", "--json")[1])
+    assert [(r["id"], r["in_force"], r["note"]) for r in rows] == [(name, True, "pages"), (new["id"], False, "pages")]
+    done = [(r["key"], r["action"]) for r in json.loads(run("audit", "--json")[1])]
+    assert done == [(new["id"], "revoke"), (new["id"], "create"), (name, "rotate"), (name, "create")]
+    table = run("list")[1]
+    assert name in table and text.strip() not in table and "pages" in table
+    assert "rotate" in run("audit")[1]
+
+
+def test_a_token_has_two_parts(run):
+    code, text, _ = run("token", "--user-id", "u1")
+    assert code == 0 and len(text.strip().split(".")) == 2
+
+
+def test_wrong_use_is_said_in_words(run):
+    assert run("create", "writ")[0] == 2
+    code, _, told = run("revoke", "nobody")
+    assert code == 2 and "there is no key 'nobody'" in told
+    assert run("token", "--user-id", "u1", "--seconds", "0")[0] == 2
