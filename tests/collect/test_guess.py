@@ -235,3 +235,96 @@ def test_ids_that_repeat_are_no_ids(tmp_path):
     rows = [("T1", "2024-01-01", "a@x.example", "where?"), ("T1", "2024-01-02", "a@x.example", "still where?")]
     found, _ = mapping(tmp_path, write(tmp_path / "a.csv", ("ticket id", "date", "email", "message"), *rows))
     assert "event_id" not in found.columns  # the second row of a ticket would be taken for the first
+
+
+# What real exports bring
+
+
+def german(path, encoding="cp1252"):
+    lines = [
+        "Exportiert am 01.09.2024;;;;;;;",
+        "",
+        "Bestellnr.;Bestelldatum;Kundennr.;Art.-Nr.;Menge;Stückpreis;Status",
+    ]
+    status = ("bezahlt", "bezahlt", "storniert", "Rückgabe")
+    lines += [
+        f"B{n};{n % 27 + 1:02d}.03.2024 1{n % 9}:05;K{n % 5};A{n % 7};2;1.23{n % 9},50 €;{status[n % 4]}"
+        for n in range(60)
+    ]
+    lines += ["B99;28.03.24;K1;A1;1;3,00 €;bezahlt", "Summe;;;;61;99.999,00 €;"]
+    path.write_bytes("\r\n".join(lines).encode(encoding))
+    return path
+
+
+def test_what_stands_above_a_table_and_below_it(tmp_path):
+    found, text = mapping(tmp_path, german(tmp_path / "bestellungen.csv"))
+    assert found.columns == {
+        "order_id": "Bestellnr.",
+        "at": "Bestelldatum",
+        "item_id": "Art.-Nr.",
+        "quantity": "Menge",
+        "price": "Stückpreis",
+        "kind": "Status",
+    }
+    assert (found.currency, found.decimal, found.time_formats) == ("EUR", ",", ("%d.%m.%y",))
+    assert found.kind.names == {
+        "bezahlt": "Order Completed",
+        "storniert": "Order Cancelled",
+        "Rückgabe": "Order Refunded",
+    }
+    shop = init(tmp_path / "shop", currency="EUR")
+    done = collect.import_file(shop, tmp_path / "bestellungen.csv", mapping=found)
+    assert (done.read, done.new, done.refused) == (62, 61, 1)  # the sum below the table is nobody's order
+
+
+def test_orders_that_hold_their_lines(tmp_path):
+    orders = [
+        {
+            "id": 100 + n,
+            "status": "processing",
+            "date_created": f"2024-03-{n % 28 + 1:02d}T10:00:00Z",
+            "customer_id": n % 4,
+            "total": "99.00",
+            "currency": "USD",
+            "billing": {"first_name": "A", "country": "US"},
+            "line_items": [
+                {"id": 10 * n + k, "name": f"Mug {k}", "sku": f"s{k}", "quantity": 2, "price": 4.5} for k in (0, 1)
+            ],
+        }
+        for n in range(30)
+    ]
+    (tmp_path / "woo.json").write_text(json.dumps(orders))
+    found, text = mapping(tmp_path, tmp_path / "woo.json")
+    assert found.lines == "line_items" and found.user.nobody == ("0",)
+    assert "'0' in 'customer_id' is taken to name nobody" in text and "'billing.first_name' may name a person" in text
+    assert found.columns == {
+        "order_id": "id",
+        "kind": "status",
+        "at": "date_created",
+        "item_id": "line_items.sku",
+        "title": "line_items.name",
+        "quantity": "line_items.quantity",
+        "price": "line_items.price",
+    }
+    done = collect.import_file(init(tmp_path / "shop", currency="USD"), tmp_path / "woo.json", mapping=found)
+    assert (done.new, done.orders, done.users, done.guests) == (60, 30, 3, 8)
+
+
+def test_visitors_dwell_and_records_that_are_cut_off(tmp_path):
+    lines = [
+        {"ts": 1_700_000_000_000 + n, "uid": f"u{n % 3}" if n % 2 else None, "visitor": f"v{n % 5}", "action": "view"}
+        | {"sku": f"i{n % 4}", "page": {"url": "/p", "ref": None}, "dwell": 2.5}
+        for n in range(40)
+    ]
+    text = "\n".join(map(json.dumps, lines)) + '\n{"ts": 17\n'
+    (tmp_path / "clicks.log").write_text(text)
+    found, text = mapping(tmp_path, tmp_path / "clicks.log")
+    assert (found.user.column, found.user.anonymous) == ("uid", "visitor")
+    assert found.columns == {
+        "at": "ts",
+        "kind": "action",
+        "item_id": "sku",
+        "surface": "page.url",
+        "dwell_s": "dwell",
+    }
+    assert "first 41 rows" in text and "40 of them would be accepted" in text and "1 x bad record" in text

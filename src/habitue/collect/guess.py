@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -21,6 +23,7 @@ from habitue.collect.sources.sql import is_dsn
 from habitue.core.errors import InputError, SettingsError
 
 ROWS = 5_000  # of the file that are looked at
+_LINES = ("lineitems", "items", "products", "lines", "orderitems", "orderlines", "orderdetails", "positions", "details")
 _ZONES = {
     "CNY": "Asia/Shanghai",
     "JPY": "Asia/Tokyo",
@@ -41,7 +44,7 @@ class _Draft:
     extra: dict[str, str] = dataclasses.field(default_factory=dict)
     kinds: dict[str, str] = dataclasses.field(default_factory=dict)
     settings: dict[str, object] = dataclasses.field(default_factory=dict)
-    user: dict[str, str] = dataclasses.field(default_factory=dict)
+    user: dict[str, Any] = dataclasses.field(default_factory=dict)
     default_kind: str | None = None
     unsure: list[str] = dataclasses.field(default_factory=list)
 
@@ -53,18 +56,20 @@ def guess(place: Path | str, *, limits: Limits | None = None) -> str:
     """
     place = str(place) if isinstance(place, str) and is_dsn(place) else Path(place)
     with sources.opened(place, _form(place, limits), limits=limits) as source:
-        frame = _sample(source)
+        frame, broken = _sample(source)
         draft = _draft(source, frame)
         mapping = _mapping(source, draft)
         raw = frame.select(c for c in mapping.wanted if c in frame.columns)
         folder = place if isinstance(place, Path) and place.is_dir() else Path(place).parent
         _, reason = typed.read(raw, mapping, folder)
-        return _toml(source, draft, mapping, frame, reason)
+        return _toml(source, draft, mapping, frame, reason.drop_nulls().to_list(), broken)
 
 
 def _form(place: Path | str, limits: Limits | None) -> Form:
-    """Tell what the columns cannot: a file without a header, and lists of a user's items line by line."""
+    """Tell what the columns cannot: a file without a header, lists of a user's items, and orders that hold lines."""
     with sources.opened(place, limits=limits) as source:
+        if source.format == "json":
+            return Form(lines=_lines(source))
         if source.format != "csv" or source.columns is None:
             return Form()
         names = source.columns
@@ -74,16 +79,34 @@ def _form(place: Path | str, limits: Limits | None) -> Form:
         return Form(header=not (len(names) > 1 and sum(numbers) > 0.5 * len(names)))
 
 
-def _sample(source: Source) -> pl.DataFrame:
-    """The first rows with every column, as text."""
+def _lines(source: Source) -> str | None:
+    """Name the list of objects that most records of a JSON file hold: the lines of an order."""
+    block = next(source.blocks(None, 0), None)
+    if block is None:
+        return None
+    frame = block.frame.head(ROWS)
+    lists = [c for c in frame.columns if frame[c].dtype == pl.String and _share(frame[c], "[{") > 0.5]
+    known = [c for c in lists if re.sub(r"\W|_", "", c.rpartition(".")[2].lower()) in _LINES]
+    return known[0] if known else lists[0] if len(lists) == 1 else None
+
+
+def _share(column: pl.Series, start: str) -> float:
+    return float(column.str.starts_with(start).fill_null(False).mean() or 0.0)  # type: ignore[arg-type]
+
+
+def _sample(source: Source) -> tuple[pl.DataFrame, list[str]]:
+    """The first rows with every column, as text, and the reasons of those that could not be read."""
     frames: list[pl.DataFrame] = []
+    broken: list[str] = []
     for block in source.blocks(None, 0):
+        last = block.numbers[ROWS] if len(block.numbers) > ROWS else None  # the first that is not looked at
+        broken += [reason for number, reason in block.broken.items() if last is None or number < last]
         plain = [c for c, dtype in block.frame.schema.items() if not dtype.is_nested() and dtype != pl.Binary]
         frames.append(block.frame.select(plain))
         if sum(f.height for f in frames) >= ROWS:
             break
     frame = pl.concat(frames, how="diagonal_relaxed").head(ROWS) if frames else pl.DataFrame()
-    there = [c for c in frame.columns if frame[c].null_count() < frame.height]
+    there = [c for c in frame.columns if frame[c].null_count() < frame.height and c != source.form.lines]
     if frame.is_empty() or not there:
         raise InputError(
             source.name,
@@ -91,7 +114,7 @@ def _sample(source: Source) -> pl.DataFrame:
             consequence="Nothing tells what its columns mean",
             remedy="Export it again",
         )
-    return frame.select(there).filter(~pl.all_horizontal(pl.all().is_null()))
+    return frame.select(there).filter(~pl.all_horizontal(pl.all().is_null())), broken
 
 
 def _draft(source: Source, frame: pl.DataFrame) -> _Draft:
@@ -106,7 +129,8 @@ def _draft(source: Source, frame: pl.DataFrame) -> _Draft:
         media = _Draft("media", {"path": "path", "owner_id": "owner"}, {"owner": "item"})
         media.unsure.append("each file is taken to show the product its name starts with; owner may be item or event")
         return media
-    columns = [profiles.look(frame[c]) for c in frame.columns]
+    lines = source.form.lines
+    columns = [profiles.look(frame[c], called=profiles.of_lines(c, lines) if lines else c) for c in frame.columns]
     found = profiles.fields(columns)
     what = _what(source, found, columns)
     draft = _Draft(what)
@@ -285,6 +309,9 @@ def _person(draft: _Draft, found: dict[str, Profile], columns: list[Profile]) ->
                 draft.user["alias_kind"] = kind
             if name != "anonymous" and "anonymous" in found:
                 draft.user["anonymous"] = found["anonymous"].name
+            if found[name].nobody:
+                draft.user["nobody"] = found[name].nobody
+                draft.unsure.append(f"{_list(found[name].nobody)} in '{found[name].name}' is taken to name nobody")
             break
     others = [p.name for p in columns if p.person and p.name not in draft.user.values()]
     if others:
@@ -336,6 +363,7 @@ def _mapping(source: Source, draft: _Draft) -> Mapping:
             encoding=form.encoding if form.encoding not in (None, "utf-8", "ascii") else None,
             header=form.header,
             quotes=form.quotes if form.quotes is False else None,
+            lines=form.lines,
         )
     except SettingsError as error:
         raise InputError(
@@ -346,13 +374,16 @@ def _mapping(source: Source, draft: _Draft) -> Mapping:
         ) from error
 
 
-def _toml(source: Source, draft: _Draft, mapping: Mapping, frame: pl.DataFrame, reason: pl.Series) -> str:
-    """Write the mapping, commented."""
-    good = reason.null_count()
+def _toml(
+    source: Source, draft: _Draft, mapping: Mapping, frame: pl.DataFrame, refused: list[str], broken: list[str]
+) -> str:
+    """Write the mapping, commented. `refused`, `broken`: why rows would not be accepted, or could not be read."""
+    rows, refused = frame.height + len(broken), refused + broken
+    good = rows - len(refused)
     lines = [
-        f"# A guess from the first {frame.height:,} rows of {source.name} ({_format(source)}); read it before use.",
-        f"# {good:,} of them would be accepted as it stands{'' if good == frame.height else ', the others refused'}.",
-        *(f"# Why: {count:,} x {code.replace('_', ' ')}" for code, count in _refusals(reason)),
+        f"# A guess from the first {rows:,} rows of {source.name} ({_format(source)}); read it before use.",
+        f"# {good:,} of them would be accepted as it stands{'' if good == rows else ', the others refused'}.",
+        *(f"# Why: {count:,} x {code.replace('_', ' ')}" for code, count in Counter(refused).most_common(3)),
         *(f"# Unsure: {words}." for words in draft.unsure),
         "",
         f"source = {_text(mapping.source)}  # the ids of the rows hang on it: keep it from the first import on",
@@ -360,7 +391,7 @@ def _toml(source: Source, draft: _Draft, mapping: Mapping, frame: pl.DataFrame, 
     ]
     if mapping.what != "events":
         lines.append(f"what = {_text(mapping.what)}")
-    for name in ("currency", "time_format", "decimal", "reader", "delimiter", "encoding"):
+    for name in ("currency", "time_format", "decimal", "reader", "delimiter", "encoding", "lines"):
         value = getattr(mapping, name)
         if value is not None and value != {"decimal": "."}.get(name) and not (name == "delimiter" and value == ","):
             lines.append(f"{name} = {_text(value)}")
@@ -380,6 +411,8 @@ def _toml(source: Source, draft: _Draft, mapping: Mapping, frame: pl.DataFrame, 
             lines.append(f"alias_kind = {_text(mapping.user.alias_kind)}")
         if mapping.user.anonymous:
             lines.append(f"anonymous = {_text(mapping.user.anonymous)}")
+        if mapping.user.nobody:
+            lines.append(f"nobody = [{', '.join(map(_text, mapping.user.nobody))}]  # what names no user")
     lines += _section("user_attributes", mapping.user_attributes, "what is said of the customer")
     lines += _section("extra", mapping.extra, "kept beside the row, masked")
     if draft.default_kind is not None:
@@ -402,11 +435,6 @@ def _format(source: Source) -> str:
     if source.format != "csv":
         return source.format
     return f"csv, {form.encoding}, fields apart by {form.delimiter!r}"
-
-
-def _refusals(reason: pl.Series) -> Iterable[tuple[str, int]]:
-    counts = reason.drop_nulls().value_counts(sort=True)
-    return [(str(code), int(count)) for code, count in counts.head(3).iter_rows()]
 
 
 def _text(value: str) -> str:

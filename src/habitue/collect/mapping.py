@@ -102,6 +102,7 @@ class User:
     column: str
     alias_kind: str = "user_id"  # what the column holds: user_id, email, phone, anonymous_id
     guest: str = "order"  # a row without a user: "order" = a guest known by its order, "refuse" = not accepted
+    nobody: tuple[str, ...] = ()  # values of the column that name no user, such as "0"
     anonymous: str | None = None  # the column of a visitor's anonymous_id; a row with both joins visitor and user
 
 

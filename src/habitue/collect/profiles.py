@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import tomllib
+import unicodedata
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import polars as pl
 
@@ -21,6 +24,9 @@ _DATES = (
     ("%d/%m/%Y", "dmy"),
     ("%m/%d/%Y", "mdy"),
     ("%d.%m.%Y", "dmy"),
+    ("%d.%m.%y", "dmy"),
+    ("%d/%m/%y", "dmy"),
+    ("%m/%d/%y", "mdy"),
     ("%d-%m-%Y", "dmy"),
     ("%m-%d-%Y", "mdy"),
     ("%d %b %Y", "text"),
@@ -33,217 +39,16 @@ _CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %p%I:%M:%S"
 _ZONED = (" %z", "%z")
 _EPOCH_SPANS = {"seconds": (6e8, 4e9), "milliseconds": (6e11, 4e12), "microseconds": (6e14, 4e15)}  # 1989 to 2096
 
-# A name is compared in small letters without spaces and marks. The first field whose list it is in is taken; what
-# stands earlier in a list fits better.
-_NAMES: dict[str, tuple[str, ...]] = {
-    "event_id": ("eventid", "messageid", "reviewid", "ticketid", "insertid", "评价编号", "工单号", "工单编号"),
-    "order_id": (
-        *("orderid", "orderno", "ordernumber", "invoiceno", "invoice", "invoiceid", "invoicenumber", "transactionid"),
-        *("ordernr", "bestellnummer", "basketid", "receiptid", "receipt", "order", "订单号", "订单编号", "订单id"),
-        *("交易号", "单号", "订单", "主订单编号"),
-    ),
-    "item_id": (
-        *("itemid", "productid", "sku", "variantsku", "lineitemsku", "stockcode", "articleid", "productcode", "asin"),
-        *(
-            "itemcode",
-            "movieid",
-            "clothingid",
-            "itemnumber",
-            "artikelnummer",
-            "upc",
-            "gtin",
-            "product",
-            "item",
-            "code",
-            "id",
-        ),
-        *("商品编号", "商品id", "商品编码", "货号", "产品编号", "商家编码", "外部系统编号"),
-    ),
-    "title": (
-        *("lineitemname", "productname", "itemname", "producttitle", "title", "name", "description", "article"),
-        *("itemdescription", "商品名称", "商品标题", "产品名称", "宝贝标题", "标题", "品名", "商品"),
-    ),
-    "quantity": (
-        *("quantity", "qty", "units", "lineitemquantity", "count", "pieces", "menge", "anzahl", "itemquantity"),
-        *("数量", "购买数量", "件数", "宝贝数量"),
-    ),
-    "price": (
-        *("unitprice", "lineitemprice", "price", "itemprice", "saleprice", "priceeach", "preis", "einzelpreis", "usd"),
-        *("competitorprice", "theirprice", "单价", "价格", "商品单价", "商品价格", "售价"),
-    ),
-    "value": (
-        *("linetotal", "amount", "revenue", "salesvalue", "value", "total", "totalprice", "sales", "betrag", "reading"),
-        *("金额", "实付金额", "总价", "小计", "买家实际支付金额", "销售额", "成交金额", "measurement"),
-    ),
-    "currency": ("currency", "currencycode", "pricecurrency", "ccy", "waehrung", "währung", "币种", "货币"),
-    "at": (
-        *(
-            "createdat",
-            "orderdate",
-            "invoicedate",
-            "timestamp",
-            "eventtime",
-            "datetime",
-            "date",
-            "time",
-            "purchasedate",
-        ),
-        *("orderedat", "paidat", "at", "ts", "eventtimestamp", "reviewdate", "reviewedat", "createdtime", "created"),
-        *("datum", "bestelldatum", "day", "sentat", "shownat", "observedat", "checkedat", "postedat", "openedat"),
-        *("下单时间", "订单创建时间", "创建时间", "付款时间", "订单付款时间", "日期", "时间", "评价时间", "提交时间"),
-    ),
-    "kind": (
-        *("event", "eventname", "eventtype", "action", "activity", "kind", "type", "behavior", "behaviour"),
-        *("事件", "行为", "行为类型", "事件类型", "orderstatus", "financialstatus", "status", "订单状态", "状态"),
-    ),
-    "rating": ("rating", "stars", "score", "overall", "starrating", "ratingvalue", "评分", "星级", "得分"),
-    "text": (
-        *(
-            "reviewtext",
-            "reviewbody",
-            "review",
-            "body",
-            "comment",
-            "comments",
-            "message",
-            "text",
-            "content",
-            "question",
-        ),
-        *(
-            "ticketdescription",
-            "feedback",
-            "utterance",
-            "post",
-            "评价内容",
-            "评论内容",
-            "评论",
-            "内容",
-            "评价",
-            "留言",
-            "问题",
-        ),
-    ),
-    "query": ("query", "searchterm", "searchquery", "keyword", "搜索词", "关键词"),
-    "session_id": ("sessionid", "session", "visitid", "gasessionid", "会话id"),
-    "channel": ("channel", "saleschannel", "medium", "渠道", "来源渠道"),
-    "surface": ("surface", "page", "pagelocation", "placement"),
-    "position": ("position", "rank", "slot"),
-    "campaign_id": ("campaignid", "utmcampaign", "活动id"),
-    "what": ("what", "campaign", "campaignname", "experiment", "segment", "活动", "活动名称"),
-    "arm": ("arm", "variant", "variation", "treatment", "armid", "creative", "group", "实验组", "分组"),
-    "propensity": ("propensity", "propensityscore", "probability"),
-    "cost": ("cost", "spendcost", "成本"),
-    "outcome": ("outcome", "click", "clicked", "converted", "conversion", "reward", "opened", "点击", "转化"),
-    "signal": ("signal", "sensor", "metric", "measure", "信号", "指标"),
-    "unit": ("unit", "单位"),
-    "path": ("path", "file", "filename", "filepath", "imagefile", "picture", "文件", "文件名", "路径"),
-    "owner_id": ("ownerid", "owner"),
-    "label": ("label", "intent", "class", "target", "sentiment", "标签", "意图", "类别标签"),
-    "category": (
-        "category",
-        "producttype",
-        "googleproductcategory",
-        "categoryname",
-        "department",
-        "类目",
-        "分类",
-        "商品类目",
-    ),
-    "brand": ("brand", "vendor", "manufacturer", "品牌"),
-    "competitor": ("competitor", "rival", "shop", "retailer", "竞争对手", "竞品店铺"),
-    "user": (
-        *(
-            "userid",
-            "customerid",
-            "customer",
-            "customerno",
-            "customernumber",
-            "user",
-            "clientid",
-            "buyerid",
-            "memberid",
-        ),
-        *("kundennummer", "kunde", "custid", "reviewerid", "requesterid", "householdkey", "uid", "买家id", "用户id"),
-        *("会员id", "会员号", "客户编号", "买家会员名", "买家昵称", "用户名", "会员名", "客户id", "买家"),
-    ),
-    "anonymous": ("anonymousid", "visitorid", "userpseudoid", "deviceid", "cookieid", "访客id", "设备id"),
-    "email": ("email", "customeremail", "mail", "emailaddress", "邮箱", "电子邮箱"),
-    "phone": ("phone", "phonenumber", "mobile", "telephone", "手机", "手机号", "联系手机", "联系电话", "电话"),
-}
-_ATTRIBUTES = {
-    "country": ("country", "billingcountry", "shippingcountry", "land", "国家"),
-    "region": ("region", "state", "billingprovince", "shippingprovince", "province", "省份", "省", "收货省份"),
-    "city": ("city", "billingcity", "shippingcity", "城市", "市", "收货城市"),
-    "gender": ("gender", "sex", "性别"),
-    "age": ("age", "ageband", "agegroup", "年龄", "年龄段"),
-    "member_level": ("memberlevel", "tier", "loyaltytier", "会员等级", "等级"),
-}
-_MORE = {
-    "headline": ("headline", "summary", "reviewtitle", "subject", "标题", "主题"),
-    "status": ("status", "financialstatus", "fulfillmentstatus", "orderstatus", "订单状态", "状态", "工单状态"),
-    "priority": ("priority", "urgency", "优先级"),
-    "topic": ("topic", "category", "tags", "intent", "label", "问题类型", "类型"),
-    "discount": ("discount", "discountcode", "coupon", "优惠券", "优惠金额"),
-    "competitor": ("competitor", "rival", "retailer"),
-    "platform": ("platform", "network", "site", "平台"),
-    "likes": ("likes", "upvotes", "helpful", "点赞数"),
-}
+_WORDS = tomllib.loads((Path(__file__).parent / "words.toml").read_text(encoding="utf-8"))
+_NAMES, _ATTRIBUTES, _MORE, _KINDS = (_WORDS[table] for table in ("fields", "attributes", "more", "kinds"))
 _PERSON = re.compile(
     r"name$|^name|address|street|zip|postcode|postal|phone|mobile|mail|birth|passport|idcard|iban|recipient|receiver"
     r"|author|handle|收货人|姓名|地址|电话|手机|邮|身份证|昵称|旺旺|会员名|联系",
     re.IGNORECASE,
 )
-_KINDS = {
-    "Product Viewed": (
-        "view",
-        "viewed",
-        "pv",
-        "productview",
-        "viewitem",
-        "pageview",
-        "browse",
-        "浏览",
-        "查看",
-        "点击浏览",
-    ),
-    "Product Clicked": ("click", "clicked", "selectitem", "点击"),
-    "Product Added": ("cart", "addtocart", "addcart", "add", "加购", "加入购物车"),
-    "Product Removed": ("removefromcart", "remove", "移出购物车"),
-    "Product Added to Wishlist": ("fav", "favorite", "favourite", "wishlist", "addtowishlist", "收藏"),
-    "Checkout Started": ("begincheckout", "checkout", "结算"),
-    "Order Completed": (
-        "buy",
-        "purchase",
-        "purchased",
-        "order",
-        "transaction",
-        "sale",
-        "paid",
-        "购买",
-        "下单",
-        "付款",
-        "已付款",
-    ),
-    "Order Refunded": (
-        "refund",
-        "refunded",
-        "return",
-        "returned",
-        "partiallyrefunded",
-        "退款",
-        "退货",
-        "已退款",
-        "退款成功",
-    ),
-    "Order Cancelled": ("cancel", "cancelled", "canceled", "取消", "已取消", "交易关闭", "已关闭"),
-    "Products Searched": ("search", "搜索"),
-    "Product Reviewed": ("review", "rating", "rate", "评价", "评论"),
-    "Question Asked": ("ticket", "question", "inquiry", "咨询", "提问"),
-    "Product Shared": ("share", "分享"),
-}
-
-
+_NOBODY = ("0", "-1", "null", "none", "nan", "n/a", "na", "guest", "anonymous", "unknown", "undefined", "游客", "匿名")
+_THINGS = re.compile(r"product|item|商品|产品|宝贝|campaign|event|file|^whole")
+_NUMBERS = ("price", "quantity", "value", "rating", "propensity", "cost", "outcome", "position", "dwell_s", "scroll")
 _EVENT_WORDS = ("event", "eventname", "eventtype", "事件", "行为", "行为类型", "事件类型")
 
 
@@ -252,6 +57,7 @@ class Profile:
     """What a sample of a column's values tells."""
 
     name: str
+    plain: str  # the name as words.toml has it
     filled: float  # share of rows with a value
     distinct: float  # distinct values a value
     numeric: bool = False
@@ -269,20 +75,19 @@ class Profile:
     attribute: str | None = None  # what it says of a customer
     more: str | None = None  # what else it is worth keeping as
     person: bool = False  # may name somebody
+    nobody: tuple[str, ...] = ()  # values that stand where a name is missing
 
 
-def look(column: pl.Series) -> Profile:
-    """Look at a sample of one column."""
+def look(column: pl.Series, *, called: str | None = None) -> Profile:
+    """Look at a sample of one column; `called`: what its name means, where that is not the name itself."""
     there = values.words(column).drop_nulls() if not column.dtype.is_temporal() else column.drop_nulls()
-    profile = Profile(column.name, len(there) / max(len(column), 1), there.n_unique() / max(len(there), 1))
-    plain = _plain(column.name)
+    plain = _plain(called if called is not None else column.name)
+    profile = Profile(column.name, plain, len(there) / max(len(column), 1), there.n_unique() / max(len(there), 1))
     profile.attribute = next((a for a, names in _ATTRIBUTES.items() if plain in names), None)
     profile.more = next((m for m, names in _MORE.items() if plain in names), None)
     if plain.endswith(("email", "mail", "邮箱")):
         plain = "email"
-    profile.person = bool(_PERSON.search(plain)) and not re.search(
-        r"product|item|商品|产品|宝贝|campaign|event|file", plain
-    )
+    profile.person = bool(_PERSON.search(plain)) and not _THINGS.search(f"{plain} {column.name.lower()}")
     if column.dtype.is_temporal():
         profile.formats, profile.offsets = ["iso"], float(getattr(column.dtype, "time_zone", None) is not None)
         return profile
@@ -290,6 +95,7 @@ def look(column: pl.Series) -> Profile:
     profile.length = float(text.str.len_chars().mean() or 0.0)  # type: ignore[arg-type]
     if text.n_unique() <= 40:
         profile.values = sorted(text.unique())
+    profile.nobody = tuple(sorted(text.filter(text.str.to_lowercase().is_in(_NOBODY)).unique()))
     _look_at_numbers(profile, text)
     _look_at_times(profile, text)
     return profile
@@ -300,17 +106,17 @@ def fields(columns: list[Profile]) -> dict[str, Profile]:
     found: dict[str, Profile] = {}
     taken: set[int] = set()
     ranked = [
-        (names.index(_plain(p.name)), order, name, p)
+        (names.index(p.plain), order, name, p)
         for order, (name, names) in enumerate(_NAMES.items())
         for p in columns
-        if _plain(p.name) in names and _fits(name, p)
+        if p.plain in names and _fits(name, p)
     ]
     for _, _, name, profile in sorted(ranked, key=lambda r: (r[0], r[1])):
         if name not in found and id(profile) not in taken:
             found[name] = profile
             taken.add(id(profile))
     for name, ends in (("email", ("email", "mail", "邮箱")), ("phone", ("phone", "mobile", "手机"))):
-        ending = [p for p in columns if _plain(p.name).endswith(ends) and id(p) not in taken]
+        ending = [p for p in columns if p.plain.endswith(ends) and id(p) not in taken]
         if name not in found and len(ending) == 1:
             found[name] = ending[0]
             taken.add(id(ending[0]))
@@ -325,6 +131,20 @@ def fields(columns: list[Profile]) -> dict[str, Profile]:
         if len(long) == 1 and "title" in found:
             found["text"] = long[0]
     return found
+
+
+def of_lines(name: str, lines: str) -> str:
+    """Return what a column of an order with a list of `lines` means: an "id" outside of the list is the order's.
+
+    So is money, and a name or a number, outside of it: they are kept from being taken for a line's.
+    """
+    if name.startswith(f"{lines}."):
+        return name.removeprefix(f"{lines}.")
+    plain = _plain(name)
+    if plain in ("id", "number", "name"):
+        return "order id" if plain == "id" else "order number"
+    of_a_line = ("item_id", "title", "quantity", "price", "value", "category", "brand")
+    return f"whole {name}" if any(plain in _NAMES[f] for f in of_a_line) else name
 
 
 def kind_of(value: str) -> str | None:
@@ -353,7 +173,7 @@ def _fits(name: str, profile: Profile) -> bool:
     """Whether the values of a column can be those of a field."""
     if name == "at":
         return bool(profile.formats)
-    if name in ("price", "quantity", "value", "rating", "propensity", "cost", "outcome", "position"):
+    if name in _NUMBERS:
         return profile.numeric
     if name in ("text", "query", "label", "title"):
         return not profile.numeric
@@ -363,7 +183,7 @@ def _fits(name: str, profile: Profile) -> bool:
         return profile.distinct == 1.0 and profile.filled == 1.0  # of two rows with one id, the second would be lost
     if name == "kind":
         known = sum(kind_of(value) is not None for value in profile.values)
-        return profile.name in _EVENT_WORDS or _plain(profile.name) in _EVENT_WORDS or known > 0.5 * len(profile.values)
+        return profile.plain in _EVENT_WORDS or known > 0.5 * len(profile.values)
     return True
 
 
@@ -460,5 +280,6 @@ def _moments(text: pl.Series, form: str) -> pl.Series:
 
 
 def _plain(name: str) -> str:
-    """A name in small letters without spaces, marks and a leading namespace."""
-    return re.sub(r"[\s_\-./#()（）:：]+", "", name.rpartition(":")[2].strip().lower())
+    """A name in small letters without accents, spaces, marks and a leading namespace."""
+    letters = unicodedata.normalize("NFD", name.rpartition(":")[2].strip().lower())
+    return re.sub(r"[\s_\-./#()（）:：]+", "", "".join(c for c in letters if unicodedata.category(c) != "Mn"))

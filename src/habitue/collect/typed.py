@@ -122,6 +122,8 @@ def _people(
     nothing = pl.repeat(None, len(next(iter(columns.values()))), dtype=pl.String, eager=True)
     user = values.words(column(mapping.user.column)) if mapping.user else nothing
     reasons: list[tuple[str, pl.Series]] = []
+    if mapping.user is not None and mapping.user.nobody:
+        user = user.set(user.is_in(list(mapping.user.nobody)), None)
     if mapping.user is not None and mapping.user.anonymous is not None:
         visitor = values.words(column(mapping.user.anonymous))
         columns["visitor"] = user.is_null() & visitor.is_not_null()

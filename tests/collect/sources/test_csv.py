@@ -155,3 +155,23 @@ def test_any_text_is_rows_or_one_sentence(tmp_path_factory, content, delimiter, 
         read(path, delimiter=delimiter)
     except HabitueError as error:
         assert "\n" not in str(error)
+
+
+def test_a_title_above_the_table_is_passed_by(tmp_path, read):
+    above = "Orders of March;;;\n\nExported;01.04.2024;;\n"
+    path = tmp_path / "a.csv"
+    path.write_text(above + "a;b;c;d\n1;2;3;4\n5;6;7;8\n;;;9\n", encoding="utf-8")
+    numbers: list[int] = []
+    assert read(path, ["a", "d"], numbers=numbers).rows() == [("1", "4"), ("5", "8"), (None, "9")]
+    assert numbers == [1, 2, 3]
+
+
+def test_the_header_is_where_the_wanted_columns_stand(tmp_path, read):
+    """Also where what stands above it is as wide as the table."""
+    (tmp_path / "a.csv").write_text("Shop,from,to,by\nBerlin,1,2,me\na,b,c,d\n1,2,3,4\n5,6,7,8\n", encoding="utf-8")
+    assert read(tmp_path / "a.csv", ["a", "d"]).rows() == [("1", "4"), ("5", "8")]
+
+
+def test_a_narrow_table_loses_no_row_to_the_search_for_its_header(tmp_path, read):
+    (tmp_path / "a.csv").write_text("\na,b\n1,2\n,3\n", encoding="utf-8")
+    assert read(tmp_path / "a.csv", ["a", "b"]).rows() == [("1", "2"), (None, "3")]

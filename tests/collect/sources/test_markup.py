@@ -153,6 +153,15 @@ def test_cells_of_every_kind(tmp_path, read):
     assert (broken, numbers) == ({6: "too_many_fields"}, [1, 2, 3, 4])
 
 
+def test_a_title_above_the_sheet_is_passed_by(tmp_path, read):
+    def row(*values: str) -> str:
+        return "<row>" + "".join(f'<c t="inlineStr"><is><t>{v}</t></is></c>' for v in values) + "</row>"
+
+    table = [row("a", "b", "c", "d"), row("1", "2", "3", "4"), row("5", "6", "7", "8")]
+    workbook(tmp_path / "a.xlsx", "".join([row("Orders of March"), "<row/>", row("Exported", "today"), *table]))
+    assert read(tmp_path / "a.xlsx", ["a", "d"]).rows() == [("1", "4"), ("5", "8")]
+
+
 def test_a_formula_is_never_computed(tmp_path, read):
     rows = '<row r="2"><c r="A2"><f>WEBSERVICE("https://x.example")</f></c><c r="C2"><v>1</v></c></row>'
     workbook(tmp_path / "a.xlsx", HEAD + rows)

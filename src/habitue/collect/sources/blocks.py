@@ -50,6 +50,24 @@ class Block:
 
 
 Record = dict[str, Any]
+ABOVE = 20  # records at most that may stand above the one that names the columns
+
+
+def heading(records: Sequence[Sequence[str]], wanted: Sequence[str] = ()) -> int:
+    """Return which of the first records names the columns: the one with all of `wanted`, else the first of the table.
+
+    Above a table may stand a title, a date, or nothing: records of two filled fields at most, where the usual record
+    has four or more.
+    """
+    first = records[:ABOVE]
+    if wanted:
+        named = next((i for i, record in enumerate(first) if set(wanted) <= {v.strip() for v in record}), None)
+        if named is not None:
+            return named
+    filled = [sum(bool(v.strip()) for v in record) for record in records]
+    usual = max(set(filled), key=filled.count, default=0)
+    least = 3 if usual > 3 else 1
+    return next((i for i, n in enumerate(filled[:ABOVE]) if n >= least), 0)
 
 
 def from_records(
@@ -63,8 +81,9 @@ def from_records(
 ) -> Iterator[Block]:
     """Gather (number, record) pairs into blocks of text columns; a record that is a str is a reason code.
 
-    `wanted` None: every key of the block, in the order met. Several pairs may have one number: lines of one record. A
-    block ends only between records. `done()`: the share read so far. `skip`: blocks to leave out, for a resumed import.
+    `wanted` None: every key of the block, in the order met, an object's as dotted paths ("a.b"). Several pairs may have
+    one number: lines of one record. A block ends only between records. `done()`: the share read so far. `skip`: blocks
+    to leave out, for a resumed import.
     """
     rows: list[Record] = []
     numbers: list[int] = []
@@ -88,9 +107,18 @@ def from_records(
 def _block(
     rows: list[Record], numbers: list[int], broken: dict[int, str], wanted: Sequence[str] | None, done: float
 ) -> Block:
-    names = wanted if wanted is not None else list(dict.fromkeys(name for row in rows for name in row))
+    names = wanted if wanted is not None else list(dict.fromkeys(name for row in rows for name in _leaves(row)))
     columns = {name: pl.Series(name, [text(value_of(row, name)) for row in rows], dtype=pl.String) for name in names}
     return Block(pl.DataFrame(columns), pl.Series("row", numbers, dtype=pl.Int64), broken, done)
+
+
+def _leaves(record: Record) -> Iterator[str]:
+    """Yield the keys of a record; of an object inside it, its keys behind a dot. Deeper objects stay as they are."""
+    for name, value in record.items():
+        if isinstance(value, dict) and value:
+            yield from (f"{name}.{inner}" for inner in value)
+        else:
+            yield name
 
 
 def value_of(record: Record, name: str) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from habitue.collect.sources.archives import Opened
-from habitue.collect.sources.blocks import Block, Limits
+from habitue.collect.sources.blocks import ABOVE, Block, Limits, heading
 from habitue.collect.sources.encoding import Utf8
 from habitue.core.errors import InputError
 
@@ -41,6 +41,7 @@ class Found:
     names: list[str]
     delimiter: str
     quotes: bool
+    above: int  # records above the one that names the columns
     text: Utf8
     pieces: Iterator[bytes]  # the file from its first byte on, as UTF-8
 
@@ -70,15 +71,13 @@ def look_again(
 def _found(head: bytes, rest: Iterator[bytes], text: Utf8, dialect: Dialect, wanted: Sequence[str], name: str) -> Found:
     quotes = dialect.quotes if dialect.quotes is not None else _quoted(head)
     delimiter = dialect.delimiter or _delimiter(head, wanted, quotes)
-    first = next(_records(head, delimiter, quotes), [])
-    names = (
-        [n.strip() if n is not None else "" for n in first]
-        if dialect.header
-        else [str(i + 1) for i in range(len(first))]
-    )
+    records = list(_records(head, delimiter, quotes))
+    above = heading(records, wanted) if dialect.header else 0
+    first = records[above] if records else []
+    names = [n.strip() for n in first] if dialect.header else [str(i + 1) for i in range(len(first))]
     if dialect.header and wanted and dialect.delimiter and not set(wanted) & set(names):
         other = _delimiter(head, wanted, quotes)
-        if set(wanted) & set(next(_records(head, other, quotes), [])):
+        if _named(_records(head, other, quotes), wanted):
             raise InputError(
                 name,
                 found=f"its columns are separated by {other!r}, not by {delimiter!r}",
@@ -90,7 +89,7 @@ def _found(head: bytes, rest: Iterator[bytes], text: Utf8, dialect: Dialect, wan
         yield head
         yield from rest
 
-    return Found(names, delimiter, quotes, text, pieces())
+    return Found(names, delimiter, quotes, above, text, pieces())
 
 
 def blocks(
@@ -238,14 +237,16 @@ def _last_end(piece: bytes, quotes: bool) -> int:
 
 
 def _first_end(piece: bytes, found: Found) -> int:
-    """Return where the first record, the header, ends."""
-    at = -1
+    """Return where the header ends, whatever stands above it."""
+    at, left = -1, found.above
     while True:
         at = piece.find(b"\n", at + 1)
         if at < 0:
             return len(piece)
         if not found.quotes or piece.count(b'"', 0, at) % 2 == 0:
-            return at + 1
+            if left == 0:
+                return at + 1
+            left -= 1
 
 
 def _quoted(head: bytes) -> bool:
@@ -270,13 +271,19 @@ def _delimiter(head: bytes, wanted: Sequence[str], quotes: bool) -> str:
         widths = [len(r) for r in _records(head, delimiter, quotes)][:SAMPLE_LINES]
         if len(widths) > 2 and len(head) > 1 << 21:
             widths = widths[:-1]
-        names = set(next(_records(head, delimiter, quotes), []))
+        named = _named(_records(head, delimiter, quotes), wanted)
         usual = max(set(widths), key=widths.count)
         steady = widths.count(usual) / len(widths)
-        score = (float(len(names & set(wanted))), steady if usual > 1 else 0.0, float(usual))
+        score = (float(named), steady if usual > 1 else 0.0, float(usual))
         if score > best_score:
             best, best_score = delimiter, score
     return best
+
+
+def _named(records: Iterator[list[str]], wanted: Sequence[str]) -> int:
+    """How many of the wanted columns the record names that names most of them."""
+    first = (record for _, record in zip(range(ABOVE), records, strict=False))
+    return max((len({v.strip() for v in record} & set(wanted)) for record in first), default=0)
 
 
 def _records(head: bytes, delimiter: str, quotes: bool) -> Iterator[list[str]]:

@@ -7,6 +7,7 @@ numbers whose format says so; they come out as ISO 8601.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import re
 import zipfile
 from collections.abc import Iterator
@@ -15,19 +16,21 @@ from xml.etree.ElementTree import Element
 
 from habitue.collect.sources import markup
 from habitue.collect.sources.archives import DAMAGE, damaged
-from habitue.collect.sources.blocks import Limits, Record
+from habitue.collect.sources.blocks import Limits, Record, heading
 from habitue.core.errors import InputError, did_you_mean
 
 _DATES = frozenset((*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)))  # built-in formats of a moment
 _EPOCH = dt.datetime(1899, 12, 30)  # Excel thinks 1900 was a leap year; from March 1900 on this is right
 _COLUMN = re.compile(r"[A-Z]{1,3}")
+SAMPLE = 60  # rows that are looked at to find the header
 STRINGS = 256 << 20  # bytes of the workbook's shared texts: they lie in memory while a sheet is read
 
 
 def rows(
     stream: BinaryIO, name: str, limits: Limits, *, sheet: str | None, header: bool
 ) -> Iterator[tuple[int, Record | str]]:
-    """Yield (number, column -> text, number or moment). The first row that holds anything is the header.
+    """Yield (number, column -> text, number or moment). The header is the first row of the table,
+    whatever title stands above it.
 
     Raises InputError: damaged, inflating beyond the limits, no such sheet, XML that declares entities.
     """
@@ -53,30 +56,29 @@ def rows(
 def _records(
     content: IO[bytes], name: str, strings: list[str], dated: list[bool], header: bool
 ) -> Iterator[tuple[int, Record | str]]:
-    names: list[str] | None = None
-    number = 0
-    for row in markup.elements(content, {"row"}, name):
-        cells: dict[int, object] = {}
-        for place, cell in enumerate(c for c in row if markup.local(c.tag) == "c"):
-            value = _value(cell, strings, dated)
-            if value is not None:
-                cells[_index(cell.get("r", ""), place)] = value
-        if not cells and names is None:
-            continue
-        if names is None:
-            width = max(cells) + 1
-            names = (
-                [str(cells.get(i, "")).strip() for i in range(width)] if header else [str(i + 1) for i in range(width)]
-            )
-            if header:
-                yield 0, dict.fromkeys(names)  # tells the columns, is no row
-                continue
-            yield 0, dict.fromkeys(names)
-        number += 1
-        if any(i >= len(names) for i in cells):
+    rest = (_cells(row, strings, dated) for row in markup.elements(content, {"row"}, name))
+    first = list(itertools.islice(itertools.dropwhile(lambda cells: not cells, rest), SAMPLE))
+    if not first:
+        return
+    above = heading([[str(value) for value in cells.values()] for cells in first]) if header else 0
+    width = max(first[above]) + 1
+    names = [str(first[above].get(i, "")).strip() if header else str(i + 1) for i in range(width)]
+    yield 0, dict.fromkeys(names)  # tells the columns, is no row
+    for number, cells in enumerate(itertools.chain(first[above + header :], rest), 1):
+        if any(i >= width for i in cells):
             yield number, "too_many_fields"
         elif cells:
             yield number, {names[i]: value for i, value in cells.items() if names[i]}
+
+
+def _cells(row: Element, strings: list[str], dated: list[bool]) -> dict[int, object]:
+    """The values of a row by column, from 0."""
+    cells = {}
+    for place, cell in enumerate(c for c in row if markup.local(c.tag) == "c"):
+        value = _value(cell, strings, dated)
+        if value is not None:
+            cells[_index(cell.get("r", ""), place)] = value
+    return cells
 
 
 def _value(cell: Element, strings: list[str], dated: list[bool]) -> object:
