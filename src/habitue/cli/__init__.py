@@ -24,6 +24,7 @@ from habitue.cli import (
     personas,
     quality,
     report,
+    serve,
     tune,
 )
 from habitue.core.errors import HabitueError
@@ -64,6 +65,7 @@ app.command("doctor")(doctor.doctor)
 app.command("erase")(erase.erase)
 app.add_typer(lake.app, name="lake")
 app.command("migrate")(lake.migrate)
+app.command("serve")(serve.serve)
 app.command("report")(report.report)
 app.command("run")(report.run)
 

@@ -32,6 +32,11 @@ def keyed(ids: pl.Series, *, source: str, secret: bytes) -> pl.Series:
     return _hashed(ids, source=source, secret=secret)
 
 
+def keyed_one(event_id: str, *, source: str, secret: bytes) -> str:
+    """Hash one id as `keyed` does."""
+    return hashlib.blake2b(f"{len(source)}:{source};{event_id}".encode(), digest_size=16, key=secret).hexdigest()
+
+
 def _hashed(texts: pl.Series, *, source: str, secret: bytes) -> pl.Series:
     start = hashlib.blake2b(f"{len(source)}:{source};".encode(), digest_size=16, key=secret)
     hashed = [pl.Series(texts.name, [], dtype=pl.String)]

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from habitue.collect.mapping import MOMENT, NUMBERS, Mapping
+from habitue.collect.mapping import MOMENT, NUMBERS, Mapping, User
 from habitue.collect.values import EPOCHS
 
+_WIRE = Mapping("wire", "UTC", {"at": "at"}, user=User("user_id", anonymous="anonymous_id"))
 _IDS = ("order_id", "item_id", "kind", "event_id", "currency", "owner", "signal", "unit", "line", "purpose", "granted")
 _NUMBER = re.compile(r"[\d\s.,:/+\-TZeE%]*|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _ID = re.compile(r"[\w\-./]{0,24}")
@@ -54,6 +55,11 @@ def sentence(code: str, mapping: Mapping) -> str:
     return _SENTENCES[code]
 
 
+def said(code: str) -> str:
+    """Say in words the reason code of a message that came over a wire, where times are ISO 8601 in UTC."""
+    return sentence(code, _WIRE)
+
+
 _SENTENCES = {
     "missing_time": "The row has no time.",
     "missing_user": "The row names no customer.",
@@ -78,6 +84,9 @@ _SENTENCES = {
     "no_item": "The row names no product.",
     "path_outside": "The path leads out of the folder.",
     "no_such_file": "There is no such file.",
+    "too_large": "The event holds more bytes than one may.",
+    "too_long": "An id, a name or a text is longer than may be stored.",
+    "far_time": "The time lies before 1970, or more than a day after the moment of receiving.",
     "no_medium": "The file is no picture, sound, video or text that is known.",
 }
 

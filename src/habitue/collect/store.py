@@ -294,6 +294,11 @@ def _titles(events: Events) -> Items:
     return ITEMS.shape(found)
 
 
+def new_titles(events: Events, stored: Items) -> Items:
+    """Return the words of products in `events` that the lake does not have yet, or has only from a later moment."""
+    return _earlier(_titles(events), stored, ["item_id", "title"])
+
+
 def _attributes(rows: pl.DataFrame) -> Users:
     """Return each person's attributes as of their first moment."""
     columns = sorted(c for c in rows.columns if c.startswith(USER_ATTRIBUTE))

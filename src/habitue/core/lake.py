@@ -222,12 +222,30 @@ class Lake:
             )
         return int(found["version"].max())  # type: ignore[arg-type]
 
-    def files(self, table: Table, version: int | None = None) -> list[str]:
-        """Return the paths of the Parquet files that make up a version, ascending: what another engine must read."""
+    def files(
+        self,
+        table: Table,
+        version: int | None = None,
+        *,
+        after: dt.datetime | None = None,
+        before: dt.datetime | None = None,
+    ) -> list[str]:
+        """Return the paths of the Parquet files that make up a version, ascending: what another engine must read.
+
+        `after`, `before` (UTC): only files that may hold a row with after <= at <= before, as the log's statistics say.
+        """
         version = self._readable(table, version)
         if version == NEVER:
             return []
-        return sorted(_Delta(self._path(table), version=version).file_uris())
+        delta = _Delta(self._path(table), version=version)
+        if after is None and before is None:
+            return sorted(delta.file_uris())
+        actions = pl.DataFrame(delta.get_add_actions(flatten=True))
+        if "max.at" in actions.columns:
+            late = pl.col("max.at") < pl.lit(after, pl.Datetime("us", "UTC"))
+            early = pl.col("min.at") > pl.lit(before, pl.Datetime("us", "UTC"))
+            actions = actions.filter(~(late.fill_null(False) | early.fill_null(False)))
+        return sorted(str(self._path(table) / unquote(path)) for path in actions["path"])
 
     def set_statistics(self, table: Table) -> bool:
         """Let the log keep statistics of no column but those it may; returns whether that was changed.

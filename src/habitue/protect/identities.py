@@ -59,7 +59,7 @@ def book(path: Path) -> Iterator[sqlite3.Connection]:
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     try:
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA temp_store = MEMORY")  # no raw id in a temporary file
@@ -75,7 +75,7 @@ def book(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     finally:
         connection.close()  # undoes what was not committed
 
@@ -221,7 +221,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         connection.execute("PRAGMA secure_delete = ON")
         yield connection
     except sqlite3.Error as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     finally:
         connection.close()
 
@@ -253,7 +253,8 @@ def _of_this_layout(path: Path, version: int) -> None:
         )
 
 
-def _unusable(path: Path, error: Exception) -> LakeError:
+def unusable(path: Path, error: Exception) -> LakeError:
+    """Say that the file cannot be used."""
     return LakeError(
         path.name,
         found=f"the identities cannot be used ({error})",

@@ -16,8 +16,16 @@ from habitue.collect.sources.blocks import Record, text
 ROW = (
     *("event_id", "line", "at", "kind", "user_id", "anonymous_id", "item_id", "title", "price", "quantity", "currency"),
     *("value", "order_id", "session_id", "query", "text", "rating", "position", "surface", "channel", "campaign_id"),
-    *("recommendation_id", "category", "brand", "country"),
+    *("recommendation_id", "category", "brand", "country", "dwell_s", "scroll"),
 )
+# What a row's `extra` keeps beside: words of a shop's things, never of its people. Whatever else a tracker is made to
+# send (names, addresses, anything) is left out.
+OF_EVENT = (
+    *("affiliation", "subtotal", "total", "revenue", "shipping", "tax", "discount", "coupon", "coupon_id"),
+    *("coupon_name", "reason", "checkout_id", "cart_id", "list_id", "filters", "sorts", "promotion_id", "creative"),
+    *("step", "shipping_method", "payment_method", "wishlist_id", "wishlist_name", "share_via", "review_id"),
+)
+OF_ITEM = ("sku", "category", "brand", "variant", "coupon", "url", "image_url")
 
 _V1 = {
     "Viewed Product": "Product Viewed",
@@ -75,6 +83,9 @@ def segment(records: Iterator[tuple[int, Record | str]]) -> Iterator[tuple[int, 
             yield number, "no_event"
             continue
         p = _dict(message.get("properties"))
+        beside = {key: p[key] for key in OF_EVENT if p.get(key) is not None}
+        if kind == "track" and "promotion_id" in p:
+            beside["promotion_name"] = p.get("name")
         context = _dict(message.get("context"))
         query = p.get("query")
         base: Record = {
@@ -94,6 +105,8 @@ def segment(records: Iterator[tuple[int, Record | str]]) -> Iterator[tuple[int, 
             "campaign_id": _dict(context.get("campaign")).get("name"),
             "recommendation_id": p.get("recommendation_id"),
             "country": _dict(context.get("location")).get("country"),
+            "dwell_s": p.get("dwell_s"),
+            "scroll": p.get("scroll", _share(p.get("percent_scrolled"))),
         }
         products = p.get("products")
         listed = [q for q in products if isinstance(q, dict)] if isinstance(products, list) else []
@@ -114,6 +127,7 @@ def segment(records: Iterator[tuple[int, Record | str]]) -> Iterator[tuple[int, 
                     "position": product.get("position"),
                     "category": product.get("category"),
                     "brand": product.get("brand"),
+                    "extra": beside | {key: product[key] for key in OF_ITEM if product.get(key) is not None},
                 },
             )
 
@@ -186,6 +200,11 @@ def _segment_moment(message: Record) -> Any:
         return received - (sent - original)
     except (KeyError, ValueError, TypeError):
         return message.get("originalTimestamp") or message.get("receivedAt")
+
+
+def _share(percent: Any) -> Any:
+    """A hundredth of a number; anything else stands as it is."""
+    return percent / 100 if isinstance(percent, int | float) and not isinstance(percent, bool) else percent
 
 
 def _params(params: Any) -> Record:

@@ -1,0 +1,44 @@
+"""habitue serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from habitue.cli.options import Workspace
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def serve(
+    workspace: Workspace = Path(),
+    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", help="The port to listen on; 0 = any free one.")] = 8080,
+) -> None:
+    """Answer HTTP for one shop: trackers send their events here.
+
+    Change one URL in the tracker you have (docs/collect.md). Stop it with Ctrl-C: what was received is then in the
+    lake. Only this machine can reach it unless --host says otherwise, and that takes keys.
+
+    Example: habitue serve --workspace my-shop --port 8080
+    """
+    from habitue.core import runtime
+    from habitue.core.errors import UsageError
+    from habitue.core.extras import need
+
+    if host not in LOOPBACK:
+        raise UsageError(
+            "serve --host",
+            found=f"'{host}' can be reached from other machines, and the workspace has no keys",
+            consequence="Anybody there could send events",
+            remedy="Leave --host out, and let a proxy on this machine answer for it",
+        )
+    runtime.modest()
+    for module in ("litestar", "msgspec", "httptools"):
+        need(module, extra="serve", purpose="serve")
+    from habitue.core.workspace import open_workspace
+    from habitue.serve import running
+
+    running.run(open_workspace(workspace), host=host, port=port, ready=typer.echo)

@@ -1,0 +1,102 @@
+"""Segment's HTTP tracking API, and RudderStack's, which is the same: one message, or a batch of them.
+
+    POST /v1/{track,page,screen,identify,group,alias}, short {t,p,s,i,g,a}     POST /v1/batch, /v1/b
+
+Time: at = receivedAt - (sentAt - originalTimestamp), as Segment does; `timestamp` is what its libraries call their own
+originalTimestamp. Without a sentAt the client's time stands; without any time at all the moment of receiving does.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+from habitue.collect import lines
+from habitue.collect.sources import trackers
+from habitue.collect.sources.blocks import Record
+from habitue.collect.wires.body import BodyError, Introduction, Message, Messages, bytes_of, unnamed
+
+SOURCE = "segment"
+LONGEST_EVENT = 32 * 1024  # bytes, Segment's own limit
+LONGEST_BODY = 5 * 2**20  # of a batch, inflated: Segment's clients send up to 500 kB, RudderStack's 4 MB
+MOST = 2_500  # events of a batch
+TYPES = {"t": "track", "p": "page", "s": "screen", "i": "identify", "g": "group", "a": "alias"}
+_EVENTS = ("track", "page", "screen")
+
+
+def one(message: Record, *, kind: str, received: dt.datetime) -> Messages:
+    """Read one message of the route's `kind`: "track" or "t", and so on."""
+    message.setdefault("type", TYPES.get(kind, kind))
+    for said in _message(message, message.get("sentAt"), received):
+        yield 1, said
+
+
+def batch(content: Record, *, received: dt.datetime, size: int = 0) -> Messages:
+    """Read a batch; `size`: bytes of its body. Raises BodyError when it is none, or holds too many."""
+    listed = content.get("batch")
+    if not isinstance(listed, list):
+        raise BodyError("invalid_request", "The body has no list named batch.")
+    if len(listed) > MOST:
+        raise BodyError("too_many", f"The batch holds more than {MOST:,} events.")
+    return _numbered(listed, content, received, measure=size > LONGEST_EVENT)
+
+
+def _numbered(listed: list[Any], outer: Record, received: dt.datetime, *, measure: bool) -> Messages:
+    whole = outer.get("context")
+    for number, message in enumerate(listed, 1):
+        if not isinstance(message, dict):
+            yield number, "bad_record"
+            continue
+        if measure and bytes_of(message) > LONGEST_EVENT:
+            yield number, "too_large"
+            continue
+        if isinstance(whole, dict):
+            context = message.get("context")
+            message["context"] = whole | context if isinstance(context, dict) else whole
+        sent = message.get("sentAt") or outer.get("sentAt")
+        for said in _message(message, sent, received):
+            yield number, said
+
+
+def _message(message: Record, sent: Any, received: dt.datetime) -> Iterator[Message]:
+    if message.get("messageId") is None:
+        message["messageId"] = unnamed(message, timed=_told(message) is not None)
+    message["timestamp"] = at = _moment(message, sent, received)
+    consent = _consent(message)
+    kind = message.get("type", "track")
+    if kind in _EVENTS:
+        if consent:
+            yield Introduction(message.get("userId"), message.get("anonymousId"), at, consent=consent)
+        yield from (row for _, row in trackers.segment(iter([(0, message)])))
+    elif kind in ("identify", "alias", "group"):
+        before = message.get("previousId") if kind == "alias" else message.get("anonymousId")
+        traits = message.get("traits") if kind == "identify" else None
+        attributes = traits if isinstance(traits, dict) else {}
+        yield Introduction(message.get("userId"), before, at, attributes, consent)
+    else:
+        yield "no_event"
+
+
+def _moment(message: Record, sent: Any, received: dt.datetime) -> Any:
+    told = _told(message)
+    if told is None:
+        return received
+    original, left = lines.moment(told), lines.moment(sent)
+    if original is None or left is None:
+        return told if original is None else original
+    try:
+        return received - (left - original)
+    except OverflowError:
+        return told
+
+
+def _told(message: Record) -> Any:
+    return message.get("originalTimestamp") or message.get("timestamp")
+
+
+def _consent(message: Record) -> dict[str, Any]:
+    context = message.get("context")
+    said = context.get("consent") if isinstance(context, dict) else None
+    preferences = said.get("categoryPreferences") if isinstance(said, dict) else None
+    return preferences if isinstance(preferences, dict) else {}

@@ -1,0 +1,139 @@
+import gzip
+import json
+
+import pytest
+from litestar.testing import TestClient
+
+from habitue.core.schemas import EVENTS, REFUSED
+from habitue.serve import app, collecting
+
+VIEW = {"event": "Product Viewed", "anonymousId": "a1", "properties": {"product_id": "A"}}
+
+
+def stored(shop):
+    return shop.lake.read(EVENTS)
+
+
+def ended(client):
+    """Stop the server, so that everything is in the lake."""
+    client.__exit__(None, None, None)
+
+
+def as_client(shop, **more):
+    return TestClient(app.create(shop, **more))
+
+
+@pytest.mark.parametrize("path", ["/v1/track", "/v1/t", "/v1/batch", "/v1/b"])
+@pytest.mark.parametrize("label", ["application/json", "text/plain", "application/x-www-form-urlencoded", None, "x/y"])
+def test_the_answer_is_exactly_200_success_whatever_the_label(shop, path, label):
+    body = {"batch": [{"type": "track"} | VIEW]} if "b" in path.rsplit("/", 1)[-1] else VIEW
+    with as_client(shop) as client:
+        headers = {} if label is None else {"Content-Type": label}
+        answer = client.post(path, content=json.dumps(body).encode(), headers=headers)
+        assert (answer.status_code, answer.json()) == (200, {"success": True})
+        assert answer.headers["content-type"] == "application/json"
+    assert stored(shop)["kind"].to_list() == ["Product Viewed"]
+
+
+@pytest.mark.parametrize("said", [{"Content-Encoding": "gzip"}, {}])
+def test_gzip_is_told_by_its_content(shop, said):
+    with as_client(shop) as client:
+        answer = client.post("/v1/track", content=gzip.compress(json.dumps(VIEW).encode()), headers=said)
+        assert answer.status_code == 200
+    assert stored(shop).height == 1
+
+
+def test_the_kind_of_a_message_comes_from_its_route(shop):
+    with as_client(shop) as client:
+        for path in ("page", "p", "screen", "s"):
+            body = {"anonymousId": "a", "context": {"page": {"path": "/x"}}}
+            assert client.post(f"/v1/{path}", content=json.dumps(body)).status_code == 200
+        for path in ("identify", "i", "group", "g", "alias", "a"):
+            assert client.post(f"/v1/{path}", content=json.dumps({"userId": "u"})).status_code == 200
+    assert sorted(stored(shop)["kind"]) == ["Page Viewed"] * 2 + ["Screen Viewed"] * 2
+    assert shop.lake.read(REFUSED).is_empty()
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "sentence"),
+    [
+        (b"", "invalid_json", "The body is no JSON that can be read."),
+        (b'{"event": ', "invalid_json", "The body is no JSON that can be read."),
+        (b"\xff\xfe", "invalid_json", "The body is no JSON that can be read."),
+        (b"[1, 2]", "invalid_request", "The body is JSON, but no object."),
+        (b'{"a":' * 1000 + b"1" + b"}" * 1000, "too_deep", "The JSON is nested too deep."),
+        (gzip.compress(b"{}")[:-9], "invalid_gzip", "The gzip body is cut off."),
+        (b"\x1f\x8bnothing", "invalid_gzip", "The body begins like gzip and is none."),
+        (b" " * 32_769, "too_large", "The body holds more than 32,768 bytes."),
+        (gzip.compress(b" " * 50_000_000), "too_large", "The body holds more than 32,768 bytes."),
+    ],
+)
+def test_what_cannot_be_read_is_a_400_that_every_client_understands(post, body, code, sentence):
+    answer = post("/v1/track", body)
+    assert answer.status_code == 400
+    assert answer.json() == {"success": False, "code": code, "message": sentence, "detail": sentence}
+
+
+def test_a_batch_without_its_list_or_with_too_many(post):
+    assert post("/v1/batch", {"batch": {}}).json()["message"] == "The body has no list named batch."
+    assert post("/v1/batch", {"batch": [1] * 2_501}).json()["code"] == "too_many"
+
+
+def test_an_unknown_path_and_another_method_are_said_in_the_same_words(client):
+    assert client.get("/nowhere").json()["code"] == "not_found"
+    answer = client.get("/v1/track")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "status"),
+    [
+        ("Basic d2s6", {}, 200),  # wk:
+        ("Basic d2s=", {}, 200),  # without the colon
+        ("basic d2s6", {}, 200),
+        (None, {"writeKey": "wk"}, 200),
+        ("Basic b3RoZXI6", {"writeKey": "wk"}, 401),  # the header counts
+        ("Bearer d2s6", {}, 401),
+        ("Basic !!", {}, 401),
+        (None, {"writeKey": 3}, 401),
+        (None, {}, 401),
+    ],
+)
+def test_a_write_key_comes_by_basic_or_in_the_body(shop, header, body, status):
+    with as_client(shop, may_send=lambda key: key == "wk") as client:
+        for path, content in (("/v1/track", VIEW | body), ("/v1/batch", {"batch": [VIEW]} | body)):
+            headers = {} if header is None else {"Authorization": header}
+            answer = client.post(path, content=json.dumps(content), headers=headers)
+            assert answer.status_code == status
+            if status == 401:
+                assert answer.json()["code"] == "unauthorized"
+    assert stored(shop).height == (2 if status == 200 else 0)
+
+
+def test_what_cannot_be_stored_is_a_503_that_says_when_to_come_again(client, post, monkeypatch):
+    def full(_file):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("habitue.collect.log.os.fsync", full)
+        answer = post("/v1/track", VIEW)
+    assert (answer.status_code, answer.headers["retry-after"], answer.json()["code"]) == (503, "5", "unavailable")
+    assert "No space" not in answer.text
+    assert post("/v1/track", VIEW).status_code == 200
+
+
+def test_too_much_waiting_is_a_429_with_retry_after(client, post):
+    client.app.state.receiver._waiting_events = 10**9
+    answer = post("/v1/track", VIEW)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    assert answer.json()["code"] == "too_many_requests"
+
+
+def test_a_mistake_of_ours_is_a_500_that_tells_nothing_of_the_request(client, post, monkeypatch, caplog):
+    def broken(*_args, **_more):
+        raise ZeroDivisionError("secret words")
+
+    monkeypatch.setattr(collecting.segment, "one", broken)
+    answer = post("/v1/track", VIEW)
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "secret" not in answer.text and "ZeroDivisionError" in caplog.text
