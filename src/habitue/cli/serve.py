@@ -28,17 +28,19 @@ def serve(
     from habitue.core.errors import UsageError
     from habitue.core.extras import need
 
-    if host not in LOOPBACK:
-        raise UsageError(
-            "serve --host",
-            found=f"'{host}' can be reached from other machines, and the workspace has no keys",
-            consequence="Anybody there could send events",
-            remedy="Leave --host out, and let a proxy on this machine answer for it",
-        )
     runtime.modest()
     for module in ("litestar", "msgspec", "httptools"):
         need(module, extra="serve", purpose="serve")
     from habitue.core.workspace import open_workspace
     from habitue.serve import running
+    from habitue.serve.keys import Door
 
-    running.run(open_workspace(workspace), host=host, port=port, ready=typer.echo)
+    shop = open_workspace(workspace)
+    if host not in LOOPBACK and Door(shop.root / "state").empty():
+        raise UsageError(
+            "serve --host",
+            found=f"'{host}' can be reached from other machines, and the workspace has no keys",
+            consequence="Anybody there could send events",
+            remedy="Make one first: habitue keys create write",
+        )
+    running.run(shop, host=host, port=port, ready=typer.echo)

@@ -11,16 +11,14 @@ from litestar.datastructures import State
 from habitue.collect import receiver as collect
 from habitue.core.workspace import Workspace
 from habitue.serve import collecting
-from habitue.serve.collecting import MaySend
+from habitue.serve.keys import Door
 
 
-def create(
-    workspace: Workspace, *, config: collect.Config | None = None, may_send: MaySend = collecting.anyone
-) -> Litestar:
+def create(workspace: Workspace, *, config: collect.Config | None = None) -> Litestar:
     """Return the application of one workspace (ASGI).
 
-    It begins to receive when it starts and finishes what waits when it stops. `may_send`: whether a write key may send
-    events. `app.state.receiver` is the Receiver: append to its `subscribers` before the application starts.
+    It begins to receive when it starts, and finishes what waits when it stops. `app.state.receiver` is the Receiver:
+    append to its `subscribers` before the application starts.
     """
     receiver = collect.Receiver(workspace, config)
 
@@ -37,7 +35,7 @@ def create(
             collecting.segment_message,  # POST /v1/{track,page,screen,identify,group,alias}, short {t,p,s,i,g,a}
             collecting.segment_batch,  # POST /v1/batch, /v1/b
         ],
-        state=State({"receiver": receiver, "may_send": may_send}),
+        state=State({"receiver": receiver, "door": Door(workspace.root / "state")}),
         exception_handlers=collecting.ERRORS,
         lifespan=[receiving],
         openapi_config=None,

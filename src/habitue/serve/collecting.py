@@ -4,13 +4,12 @@
 |---|---|
 | 200 `{"success":true}` | every event that can be accepted is on the disk, those that cannot are in REFUSED |
 | 400 | the body cannot be read, or is too large (413 makes Snowplow's tracker send it for ever) |
-| 401 | the key may not send events |
+| 401, 403 | the key is missing, unknown or may not send events |
 | 408 | the body comes too slowly |
-| 429, Retry-After | too much is waiting |
+| 429, Retry-After | too much is waiting, or the key sends more often than it may |
 | 503, Retry-After | nothing can be stored: the disk is full, another process holds the workspace |
 
-An error's body is JSON with code, message and detail: RudderStack's client reads the first two, PostHog's the third,
-and both send again what they cannot read.
+An error's body is a `problems.Problem`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import asyncio
 import base64
 import binascii
 import datetime as dt
-import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -32,19 +30,14 @@ from habitue.collect.receiver import Busy, Receiver
 from habitue.collect.wires import segment
 from habitue.collect.wires.body import BodyError, Messages, an_object, inflated, parsed, too_large
 from habitue.core.errors import LakeError
+from habitue.serve.keys import COLLECT, Door
+from habitue.serve.problems import Problem
 
 Asked = Request[Any, Any, State]
-MaySend = Callable[[str | None], bool]  # a write key as the client names it, or None -> whether it may send events
-
 SLOWEST_S = 30.0  # for a body to come
 RETRY_S = 5  # when nothing can be stored
 _OK = b'{"success":true}'
 _log = logging.getLogger("habitue.serve")
-
-
-def anyone(_key: str | None) -> bool:
-    """Let everybody send: right for a server that only its own machine can reach."""
-    return True
 
 
 @post([f"/v1/{kind}" for pair in segment.TYPES.items() for kind in pair], status_code=200)
@@ -111,52 +104,54 @@ def basic(request: Asked) -> str | None:
 
 
 def admit(request: Asked, key: Any) -> None:
-    """Raise BodyError 401 unless the key may send events."""
-    may_send: MaySend = request.app.state.may_send
-    if not may_send(key if isinstance(key, str) else None):
-        raise BodyError("unauthorized", "The write key is missing or unknown.", status=401)
+    """Go on when the key may send events. Raises Problem 401, 403, 429."""
+    door: Door = request.app.state.door
+    door.admit(key if isinstance(key, str) else None, COLLECT)
 
 
-def failed(code: str, message: str, status: int, *, retry_s: int | None = None) -> Response[bytes]:
-    """Answer with an error that every client's library can read."""
-    body = json.dumps({"success": False, "code": code, "message": message, "detail": message}).encode()
-    headers = {} if retry_s is None else {"Retry-After": str(retry_s)}
-    return Response(body, media_type="application/json", status_code=status, headers=headers)
+def answer(problem: Problem) -> Response[dict[str, Any]]:
+    """Answer with a problem; its body is what every client's library can read."""
+    return Response(problem.body(), status_code=problem.status, headers=problem.headers())
 
 
-def on_bad_body(_request: Asked, error: BodyError) -> Response[bytes]:
+def on_problem(_request: Asked, problem: Problem) -> Response[dict[str, Any]]:
+    """Answer what was said to be wrong."""
+    return answer(problem)
+
+
+def on_bad_body(_request: Asked, error: BodyError) -> Response[dict[str, Any]]:
     """Answer a body that cannot be taken."""
-    return failed(error.code, str(error), error.status)
+    return answer(Problem(error.status, error.code, str(error), "Nothing of it was stored (docs/collect.md)"))
 
 
-def on_busy(_request: Asked, error: Busy) -> Response[bytes]:
+def on_busy(_request: Asked, error: Busy) -> Response[dict[str, Any]]:
     """Ask the client to wait."""
-    return failed("too_many_requests", "Too much is waiting to be stored.", 429, retry_s=error.retry_s)
+    words = ("Too much is waiting to be stored", "Wait as long as Retry-After says, then send it again")
+    return answer(Problem(429, "too_many_requests", *words, retry_after_s=error.retry_s))
 
 
-def on_lake_error(_request: Asked, error: LakeError) -> Response[bytes]:
+def on_lake_error(_request: Asked, error: LakeError) -> Response[dict[str, Any]]:
     """Say that nothing was stored; the client keeps its events and sends them again."""
     _log.error("%s", error)
-    return failed("unavailable", "The events cannot be stored now. Send them again later.", 503, retry_s=RETRY_S)
+    words = ("The events cannot be stored now", "Send them again later; the server's log says what is wrong")
+    return answer(Problem(503, "unavailable", *words, retry_after_s=RETRY_S))
 
 
-def on_http_error(_request: Asked, error: HTTPException) -> Response[bytes]:
+def on_http_error(_request: Asked, error: HTTPException) -> Response[dict[str, Any]]:
     """Answer what the router refuses: an unknown path, another method."""
-    words = {
-        404: ("not_found", "There is no such path."),
-        405: ("method_not_allowed", "The path takes another method."),
-    }
-    code, message = words.get(error.status_code, ("invalid_request", "The request cannot be read."))
-    return failed(code, message, error.status_code)
+    words = {404: ("not_found", "There is no such path"), 405: ("method_not_allowed", "The path takes another method")}
+    code, message = words.get(error.status_code, ("invalid_request", "The request cannot be read"))
+    return answer(Problem(error.status_code, code, message, "The paths are listed in docs/collect.md"))
 
 
-def on_our_mistake(_request: Asked, error: Exception) -> Response[bytes]:
+def on_our_mistake(_request: Asked, error: Exception) -> Response[dict[str, Any]]:
     """Answer an error that is ours: its place goes to the log, nothing of the request does."""
     _log.error("a request failed", exc_info=error)
-    return failed("internal", "The server made a mistake; it is in its log.", 500)
+    return answer(Problem(500, "internal", "The server made a mistake", "It is in the server's log"))
 
 
 ERRORS: dict[int | type[Exception], Callable[[Asked, Any], Response[Any]]] = {
+    Problem: on_problem,
     BodyError: on_bad_body,
     Busy: on_busy,
     LakeError: on_lake_error,
