@@ -16,10 +16,11 @@ from habitue import collect
 from habitue.core import settings, workspace
 from habitue.core.errors import ModelError, UsageError, did_you_mean
 from habitue.core.progress import stage
-from habitue.core.schemas import CONSENT, PURCHASE
+from habitue.core.schemas import CONSENT, EXPOSURES, PURCHASE
 from habitue.protect import consent, identities, people
 
 if TYPE_CHECKING:  # torch takes seconds to load: an import or a check of a file must not wait for it
+    from habitue.apply.experiment import Experiment
     from habitue.apply.personas import Personas
     from habitue.checking import Checked
     from habitue.model import blend
@@ -273,6 +274,18 @@ class Shop:
             .sort("name", "distance", pl.col("probability").neg(), "user_key")
             .select("user_id", "user_key", pl.col("name").alias("persona"), "distance", "probability", "as_of")
         )
+
+    def experiment(self, name: str, **settings: Any) -> Experiment:
+        """Say what the arms of an experiment or campaign brought; settings as `apply.experiment.judge` takes them.
+
+        People who may not be counted are in no arm.
+        """
+        from habitue.apply import experiment
+
+        tables = self._tables()
+        met = people.joined(self.space.lake.read(EXPOSURES), self.space.identities)
+        met = consent.without(met, tables.consents.withheld(met["user_key"].drop_nulls(), consent.ANALYTICS))
+        return experiment.judge(met, tables.events, name=name, **settings)
 
     def report(self, *, cut: str | dt.date | None = None) -> Path:
         """Back-test: forecast from `cut` (default: one horizon before the end), open the rest, write one page."""

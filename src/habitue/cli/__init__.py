@@ -16,6 +16,7 @@ from habitue.cli import (
     collect,
     doctor,
     erase,
+    experiment,
     identity,
     keys,
     lake,
@@ -55,6 +56,7 @@ app.command("check")(quality.check)
 app.command("train")(model.train)
 app.command("recommend")(apply.recommend)
 app.command("predict")(apply.predict)
+personas.app.command("experiment")(experiment.experiment)
 app.add_typer(personas.app, name="apply")
 app.add_typer(bench.app, name="bench")
 app.command("tune")(tune.tune)

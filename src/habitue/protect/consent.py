@@ -105,8 +105,8 @@ def register(path: Path, consents: Consents, silence: Config, *, as_of: dt.datet
 
 
 def without(frame: pl.DataFrame, keys: pl.Series) -> pl.DataFrame:
-    """Return `frame` without the rows of these keys; order stays."""
-    return frame if keys.is_empty() else frame.filter(~pl.col("user_key").is_in(keys.implode()))
+    """Return `frame` without the rows of these keys; order stays, and so does what names nobody."""
+    return frame if keys.is_empty() else frame.filter(~pl.col("user_key").is_in(keys.implode()).fill_null(False))
 
 
 _NEVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
