@@ -170,7 +170,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(tmp_path, file, small, 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pl.DataFrame, "write_parquet", full)
+        patch.setattr(pl.DataFrame, "write_ipc_stream", full)
         with pytest.raises(
             LakeError, match=r"cannot be written \(No space left on device\).*nothing that was there is"
         ):

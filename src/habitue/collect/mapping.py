@@ -31,7 +31,7 @@ from pathlib import Path
 
 from habitue.collect.sources import Form
 from habitue.core.errors import SettingsError, did_you_mean
-from habitue.core.schemas import CONSENT, EVENTS, EXAMPLES, EXPOSURES, ITEMS, MEDIA, OUTSIDE, SIGNALS, Table
+from habitue.core.schemas import CONSENT, EVENTS, EXAMPLES, EXPOSURES, ITEMS, MEDIA, OUTSIDE, SIGNALS, USERS, Table
 from habitue.core.settings import fill, read_toml
 from habitue.core.workspace import is_currency
 
@@ -87,6 +87,7 @@ WHAT = {
         OUTSIDE, ("at", "kind", "item_id", "text", "price", "currency", "rating"), ("at", "kind"), extra="extra"
     ),
     "signals": Rows(SIGNALS, ("at", "signal", "value", "unit", "session_id"), ("at", "signal", "value"), person="must"),
+    "users": Rows(USERS, ("valid_from",), (), person="must", moment="valid_from"),
     "consent": Rows(CONSENT, ("at", "purpose", "granted"), ("at", "purpose", "granted"), person="must"),
     "media": Rows(MEDIA, ("path", "owner", "owner_id", "at", "start_s"), ("path", "owner"), person="may"),
     "examples": Rows(EXAMPLES, ("text", "label"), (), moment=None, extra="columns"),
@@ -131,7 +132,7 @@ class Mapping:
     source: str
     time_zone: str
     columns: dict[str, str] = field(default_factory=dict)  # our field -> the file's column
-    what: str = "events"  # or items, exposures, outside, signals, consent, media, examples
+    what: str = "events"  # or items, users, exposures, outside, signals, consent, media, examples
     fixed: dict[str, str] = field(default_factory=dict)  # our field -> what it is in every row
     currency: str | None = None  # None = the workspace's
     time_format: str | None = None  # strftime, or seconds, milliseconds, microseconds; None = ISO 8601
@@ -141,7 +142,7 @@ class Mapping:
     user_attributes: dict[str, str] = field(default_factory=dict)  # our name -> the file's column
     extra: dict[str, str] = field(default_factory=dict)  # our name -> the file's column, kept as JSON
     kind: Kind = Kind()
-    valid_from: dt.datetime | None = None  # of a catalogue without a column that says so
+    valid_from: dt.datetime | None = None  # of items and users without a column that says so
     reader: str | None = None  # how the file is read, as in sources.Form; None = told from its content
     delimiter: str | None = None
     encoding: str | None = None
@@ -244,12 +245,12 @@ def _check_columns(mapping: Mapping) -> None:
                 f"A row of {mapping.what} without it means nothing",
                 f'Add: {required} = "<column of the file>"',
             )
-    if mapping.what == "items" and mapping.valid_from is None and "valid_from" not in mapping.columns:
+    if mapping.rows.moment == "valid_from" and mapping.valid_from is None and "valid_from" not in mapping.columns:
         raise _wrong(
             mapping,
             "valid_from",
             "neither a moment nor a column for it is given",
-            "Nobody could tell from when on the words were known",
+            f"Nobody could tell from when on the {mapping.what} were known to be so",
             "Add: valid_from = 2011-09-09, or the column that says so",
         )
     if mapping.what == "examples" and "text" not in mapping.columns and not mapping.extra:
@@ -272,6 +273,22 @@ def _check_columns(mapping: Mapping) -> None:
 
 def _check_people(mapping: Mapping) -> None:
     person = mapping.rows.person
+    if mapping.what == "users" and not mapping.user_attributes:
+        raise _wrong(
+            mapping,
+            "user_attributes",
+            "no column is given",
+            "Nothing would be said of anybody",
+            'Add under [user_attributes]: city = "<column of the file>"',
+        )
+    if mapping.user_attributes and mapping.what not in ("events", "users"):
+        raise _wrong(
+            mapping,
+            "user_attributes",
+            f"{mapping.what} have no place for what is said of a person",
+            "The columns would be ignored in silence",
+            'Leave them out, or import them with a mapping of what = "users"',
+        )
     if mapping.what == "events" and mapping.user is None and "order_id" not in mapping.columns:
         raise _wrong(
             mapping,

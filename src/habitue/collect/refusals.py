@@ -80,7 +80,7 @@ _SENTENCES = {
     "empty_example": "The row holds nothing to learn from.",
     "too_many_fields": "The row has more fields than the header.",
     "bad_record": "The record cannot be read: it is cut off, nested too deep, or no object.",
-    "no_event": "The message tells who somebody is, not what they did.",
+    "no_event": 'The message tells who somebody is, not what they did: a mapping with reader = "identify" reads it.',
     "no_item": "The row names no product.",
     "path_outside": "The path leads out of the folder.",
     "no_such_file": "There is no such file.",

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from habitue.collect import runs
 from habitue.core import lock
 from habitue.core.errors import LakeError
 
 PREFIX = "import-"
 FEWEST, MOST = 40_000, 250_000  # rows in memory at once: more in a longer file, so that there are not too many parts
 WAIT_S = 5.0  # for another import to end
-GROUP = 4_096  # rows that a part can pass by without reading them
 
 _ROWS, _REFUSED = "rows", "refused"
 
@@ -64,7 +64,7 @@ class Staging:
     def columns(self) -> list[str]:
         """The columns of the accepted rows."""
         for path in self._paths(_ROWS):
-            return [c for c in pl.read_parquet_schema(path) if c != "hash"]
+            return runs.columns(path)
         return [c for c in self._memory[_ROWS][0].columns if c != "hash"] if self._memory[_ROWS] else []
 
     def add(self, rows: pl.DataFrame, refused: pl.DataFrame, *, same: Sequence[str], seen: int) -> None:
@@ -103,32 +103,32 @@ class Staging:
     def blocks(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Yield some columns of the accepted rows, in pieces."""
         for path in self._paths(_ROWS):
-            yield pl.read_parquet(path, columns=list(columns))
+            yield runs.every(path, columns)
         for frame in self._memory[_ROWS]:
             yield frame.select(columns)
 
     def _parts(self, name: str, height: int) -> Iterator[pl.DataFrame]:
         count = max(1, -(-height // _portion(height)))
+        stored = [(path, runs.listed(path)) for path in self._paths(name)]
         for part in range(count):
             low, high = part * 2**64 // count, (part + 1) * 2**64 // count - 1
             within = pl.col("hash").is_between(pl.lit(low, pl.UInt64()), pl.lit(high, pl.UInt64()))
             found = [frame.filter(within) for frame in self._memory[name]]
-            found += [pl.scan_parquet(path).filter(within).collect() for path in self._paths(name)]
+            found += [rows for path, slices in stored for rows in runs.within(path, slices, low, high)]
             frames = [frame for frame in found if frame.height]
             if frames:
                 yield pl.concat(frames, how="vertical").drop("hash")
 
     def _paths(self, name: str) -> list[Path]:
-        return sorted(self._folder.glob(f"{name}-*.parquet"))
+        return sorted(self._folder.glob(f"{name}-*{runs.SUFFIX}"))
 
     def _spill(self) -> None:
         """Write what is in memory, then the tally: blocks without a tally do not count."""
         try:
             for name, frames in self._memory.items():
                 if frames:
-                    path = self._folder / f"{name}-{self.tally.blocks:08d}.parquet"
-                    frame = pl.concat(frames, how="vertical").sort("hash", maintain_order=True)
-                    frame.write_parquet(path, compression="lz4", row_group_size=GROUP)
+                    path = self._folder / f"{name}-{self.tally.blocks:08d}{runs.SUFFIX}"
+                    runs.write(path, pl.concat(frames, how="vertical"))
                 frames.clear()
             self._loose = 0
             draft = self._folder / "tally.draft"
@@ -177,7 +177,7 @@ def _portion(rows: int) -> int:
 
 def _drop_loose(folder: Path, staged: Staging) -> None:
     """Remove blocks that were written after the last tally."""
-    for path in folder.glob("*.parquet"):
+    for path in folder.glob(f"*{runs.SUFFIX}"):
         if int(path.stem.rpartition("-")[2]) > staged.tally.blocks or not staged.resumed:
             path.unlink()
 

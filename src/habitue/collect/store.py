@@ -23,12 +23,13 @@ from habitue.collect.mapping import Mapping
 from habitue.collect.staging import Staging
 from habitue.collect.typed import BESIDE, USER_ATTRIBUTE
 from habitue.core.lake import Lake
-from habitue.core.schemas import CONSENT, EVENTS, ITEMS, MEDIA, REFUND, REFUSED, USERS, Events, Items, Refused, Users
+from habitue.core.schemas import EVENTS, ITEMS, MEDIA, REFUND, REFUSED, USERS, Events, Items, Refused, Users
 from habitue.core.workspace import Workspace
-from habitue.protect import identities
+from habitue.protect import identities, mask
 from habitue.protect.people import claim
 
 _IDS = {"exposures": "exposure_id", "outside": "outside_id", "signals": "signal_id", "examples": "example_id"}
+_SAID = ("consent", "users")  # keyed by the person, who is known only after the ids
 _WHOSE = ("owner", "owner_id", "user", "sha256", "start_s")
 _Origin = dict[str, pl.Expr]
 
@@ -96,8 +97,8 @@ def _write(
             continue
         if keys is not None:
             rows = _with_people(rows, mapping, keys)
-        if mapping.what == "consent":  # the same word of one person again, by whatever id of theirs, is known
-            rows = stored.first(rows, list(CONSENT.key))
+        if mapping.what in _SAID:  # the same word of one person again, by whatever id of theirs, is known
+            rows = stored.first(rows, list(mapping.rows.table.key))
         told = pl.col("currency") if "currency" in rows.columns else pl.lit(None, dtype=pl.String)
         rows = rows.with_columns(**origin, currency=pl.coalesce(told, money))
         if mapping.what == "events":
@@ -139,7 +140,7 @@ class _Stored:
             if part["event_id"].str.starts_with("ga4:").all():
                 part = part.with_columns(keyed(part["event_id"], source=mapping.source, secret=secret))
             return self.first(part, ["event_id", "line"])
-        if mapping.what == "consent":
+        if mapping.what in _SAID:
             return part
         name = _IDS.get(mapping.what, "event_id")
         ids = event_ids(part, source=mapping.source, secret=secret).alias(name)
@@ -164,7 +165,9 @@ def same(mapping: Mapping, columns: Sequence[str]) -> list[str]:
     if "event_id" in columns:
         keys: Sequence[str] = ("event_id", "line")
     else:
-        keys = {"items": ITEMS.key, "media": _WHOSE}.get(mapping.what, columns)
+        keys = {"items": ITEMS.key, "media": _WHOSE, "users": ("user", "visitor", "valid_from")}.get(
+            mapping.what, columns
+        )
     return [c for c in keys if c in columns]
 
 
@@ -183,10 +186,10 @@ def _import_id(staged: Staging, secret: bytes) -> str:
 
 def _keys(staged: Staging, mapping: Mapping, people: sqlite3.Connection, seed: int | None) -> pl.DataFrame:
     """Return alias_kind, alias, user_key of everybody in the file; who is met for the first time gets a key."""
-    columns = [c for c in ("user", "visitor", BESIDE, "order_id", "at") if c in staged.columns]
+    columns = [c for c in ("user", "visitor", BESIDE, "order_id", mapping.rows.moment) if c in staged.columns]
     met = pl.DataFrame(schema={"alias_kind": pl.String, "alias": pl.String, "at": pl.Datetime("us", "UTC")})
     for block in staged.blocks(columns):
-        aliases = _aliases(block, mapping).drop_nulls("alias")
+        aliases = _aliases(_dated(block), mapping).drop_nulls("alias")
         if "at" not in aliases.columns:
             aliases = aliases.with_columns(at=pl.lit(dt.datetime.now(dt.UTC), dtype=pl.Datetime("us", "UTC")))
         if BESIDE in block.columns:
@@ -207,16 +210,22 @@ def _keys(staged: Staging, mapping: Mapping, people: sqlite3.Connection, seed: i
 
 def _join_visitors(staged: Staging, mapping: Mapping, people: sqlite3.Connection, keys: pl.DataFrame) -> None:
     """Claim a visitor's id for the user that the same rows name, from the first of them on."""
-    if BESIDE not in staged.columns or "at" not in staged.columns:
+    moment = mapping.rows.moment
+    if BESIDE not in staged.columns or moment not in staged.columns:
         return
     pair = [BESIDE, "alias_kind", "alias"]
     met = [
-        _aliases(block, mapping).drop_nulls(BESIDE).group_by(pair).agg(pl.col("at").min())
-        for block in staged.blocks([c for c in ("user", "visitor", BESIDE, "at") if c in staged.columns])
+        _aliases(_dated(block), mapping).drop_nulls(BESIDE).group_by(pair).agg(pl.col("at").min())
+        for block in staged.blocks([c for c in ("user", "visitor", BESIDE, moment) if c in staged.columns])
     ]
     pairs = pl.concat(met).join(keys.rename({"user_key": "became"}), on=["alias_kind", "alias"])
     visitors = keys.filter(pl.col("alias_kind") == "anonymous_id").select(pl.col("alias").alias(BESIDE), "user_key")
     claim(people, pairs.join(visitors, on=BESIDE).select("user_key", "became", "at"), source=mapping.source)
+
+
+def _dated(rows: pl.DataFrame) -> pl.DataFrame:
+    """Call the moment of the rows `at`, whatever their table calls it."""
+    return rows.rename({"valid_from": "at"}, strict=False)
 
 
 def _aliases(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
@@ -308,6 +317,7 @@ def _attributes(rows: pl.DataFrame) -> Users:
     found = told.group_by("user_key", *columns).agg(
         pl.col("at").min().alias("valid_from"), pl.col("source", "import_id").first()
     )
+    found = found.with_columns(mask.masked(found[c]) for c in columns)
     texts = [
         json.dumps({c.removeprefix(USER_ATTRIBUTE): v for c, v in row.items() if v is not None}, ensure_ascii=False)
         for row in found.select(columns).to_dicts()

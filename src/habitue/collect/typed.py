@@ -74,7 +74,7 @@ def read(raw: pl.DataFrame, mapping: Mapping, folder: Path | None = None) -> tup
             columns[name] = values.words(told)
     for name, text in mapping.fixed.items():
         columns[name] = pl.repeat(text, height, dtype=pl.String, eager=True)
-    if mapping.what == "items" and "valid_from" not in columns:
+    if mapping.rows.moment == "valid_from" and "valid_from" not in columns:
         columns["valid_from"] = pl.repeat(mapping.valid_from, height, dtype=ITEMS.schema["valid_from"], eager=True)
     if mapping.extra:
         columns["extra"] = _extra({name: column(c) for name, c in mapping.extra.items()})
@@ -136,6 +136,9 @@ def _people(
         reasons.append(("missing_user_and_order", user.is_null() & columns.get("order_id", nothing).is_null()))
         for name, source in mapping.user_attributes.items():
             columns[f"{USER_ATTRIBUTE}{name}"] = values.words(column(source))
+    if mapping.what == "users":
+        told = _extra({name: column(source) for name, source in mapping.user_attributes.items()})
+        columns["attributes"] = told.fill_null("{}")  # two ids joined, and nothing said
     return reasons
 
 

@@ -9,6 +9,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+_JEMALLOC = "_RJEM_MALLOC_CONF"
+_MODEST = "retain:false,narenas:1,dirty_decay_ms:500,muzzy_decay_ms:0"
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -25,15 +28,17 @@ class Runtime:
 def modest() -> None:
     """Give address space back that is not used, for a process that is limited in it (`ulimit -v`).
 
-    glibc keeps pools of 64 MB for up to eight threads a core, jemalloc (in Polars) whatever it once had: an
-    import of 300 MB went from 1,220 to 780 MB of address space (LOG.md). Only on Linux, and for Polars only before it
-    is loaded.
+    glibc keeps pools of 64 MB for up to eight threads a core, jemalloc (in Polars) whatever it once had, in four pools
+    a core: an import of 300 MB went from 1,220 to 780 MB of address space (LOG.md). Only on Linux, and for Polars only
+    before it is loaded. Polars writes its own wishes into the environment, where programs it starts find them: ours
+    stand behind them, and of two words jemalloc takes the last.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and no pools
         if mallopt is not None:
             mallopt(-8, 1)  # M_ARENA_MAX
-        os.environ.setdefault("_RJEM_MALLOC_CONF", "retain:false,dirty_decay_ms:500,muzzy_decay_ms:0")
+        inherited = [told for told in (os.environ.get(_JEMALLOC), _MODEST) if told]
+        os.environ[_JEMALLOC] = ",".join(inherited)
 
 
 def detect(*, seed: int = 0, threads: int = 1, device: str | None = None) -> Runtime:

@@ -26,7 +26,8 @@ from habitue.collect.sources import (
 from habitue.collect.sources.blocks import Block, Limits, Record, from_records, value_of
 from habitue.core.errors import InputError, UsageError, did_you_mean
 
-READERS = ("segment", "ga4", "sequences", "pages", "feed")
+READERS = ("segment", "identify", "ga4", "sequences", "pages", "feed")
+_TRACKERS = {"segment": trackers.segment, "identify": trackers.identify, "ga4": trackers.ga4}
 _NOT_OURS = (
     (b"%PDF", "a PDF", "Export it as CSV, Parquet, JSON or Excel"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook (.xls)", "Save it as .xlsx or as CSV in UTF-8"),
@@ -46,7 +47,7 @@ Reading = tuple[Pairs, Callable[[], float]]  # the records of a file, and the sh
 class Form:
     """How a file is to be read; None = told from its content."""
 
-    reader: str | None = None  # segment, ga4, sequences, pages or feed
+    reader: str | None = None  # segment, identify, ga4, sequences, pages or feed
     delimiter: str | None = None
     encoding: str | None = None
     header: bool = True
@@ -61,7 +62,7 @@ class Source:
     """An opened file. `columns`: those it is known to have before its rows are read; None = they differ by row."""
 
     name: str
-    format: str  # csv, parquet, json, excel, segment, ga4, sequences, pages, feed, media, sql
+    format: str  # csv, parquet, json, excel, segment, identify, ga4, sequences, pages, feed, media, sql
     columns: list[str] | None
     form: Form  # what was asked for, completed by what was found
     blocks: Callable[[Sequence[str] | None, int], Iterator[Block]]  # (wanted columns, blocks to pass by)
@@ -169,7 +170,7 @@ def _by_content(file: _File, form: Form, limits: Limits, wanted: Sequence[str]) 
             return sequences.records(again, limits, encoding=form.encoding), again.done
 
         return _told("sequences", opened.name, form, limits, lists, list(sequences.ROW))
-    if _is_json(start) or form.reader in ("segment", "ga4"):
+    if _is_json(start) or form.reader in _TRACKERS:
         return _json(file, opened.name, form, limits)
     if start.startswith(b"<") and (form.reader == "pages" or _is_page(start)):
 
@@ -215,9 +216,7 @@ def _json(file: _File, name: str, form: Form, limits: Limits) -> Source:
         kind = "segment" if trackers.is_segment(first) else "ga4" if trackers.is_ga4(first) else None
     if form.reader is None and form.lines is not None:
         kind = None
-    read = {"segment": trackers.segment, "ga4": trackers.ga4}.get(
-        kind or "", lambda pairs: _exploded(pairs, form.lines)
-    )
+    read = _TRACKERS.get(kind or "", lambda pairs: _exploded(pairs, form.lines))
     if kind in ("segment", "ga4"):
         columns = list(trackers.ROW)
 

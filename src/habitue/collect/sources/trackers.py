@@ -64,7 +64,7 @@ _GA4 = {
 
 
 def segment(records: Iterator[tuple[int, Record | str]]) -> Iterator[tuple[int, Record | str]]:
-    """Read Segment messages: track, page and screen; identify, group and alias are "no_event" of a shop.
+    """Read Segment messages: track, page and screen; identify, group and alias are "no_event" of a shop (`identify`).
 
     The moment is `timestamp`, which Segment has corrected for the clock's skew: receivedAt - (sentAt -
     originalTimestamp). In a message without it we do the same.
@@ -128,6 +128,28 @@ def segment(records: Iterator[tuple[int, Record | str]]) -> Iterator[tuple[int, 
                     "category": product.get("category"),
                     "brand": product.get("brand"),
                     "extra": beside | {key: product[key] for key in OF_ITEM if product.get(key) is not None},
+                },
+            )
+
+
+def identify(records: Iterator[tuple[int, Record | str]]) -> Iterator[tuple[int, Record | str]]:
+    """Read who somebody is out of Segment messages: identify, and alias, which joins two ids and tells no traits.
+
+    A row has user_id, anonymous_id, at and the object `traits`; messages of what people did are passed by, `segment`
+    reads them. The anonymous_id of an alias is the id that was used before (`previousId`).
+    """
+    for number, message in records:
+        if isinstance(message, str):
+            yield number, message
+        elif message.get("type") in ("identify", "alias"):
+            before = "previousId" if message["type"] == "alias" else "anonymousId"
+            yield (
+                number,
+                {
+                    "user_id": message.get("userId"),
+                    "anonymous_id": message.get(before),
+                    "at": _segment_moment(message),
+                    "traits": _dict(message.get("traits")) or _dict(_dict(message.get("context")).get("traits")),
                 },
             )
 
