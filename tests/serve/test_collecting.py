@@ -5,7 +5,7 @@ import json
 import pytest
 from litestar.testing import TestClient
 
-from habitue.core.schemas import EVENTS, REFUSED
+from habitue.core.schemas import EVENTS, ITEMS, REFUSED, USERS
 from habitue.serve import app, collecting, keys
 
 VIEW = {"event": "Product Viewed", "anonymousId": "a1", "properties": {"product_id": "A"}}
@@ -140,3 +140,84 @@ def test_a_mistake_of_ours_is_a_500_that_tells_nothing_of_the_request(client, po
     answer = post("/v1/track", VIEW)
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
     assert "secret" not in answer.text and "ZeroDivisionError" in caplog.text
+
+
+HEADERS = {"Origin": "https://shop.example"}
+ASKS = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+
+
+def test_a_page_may_ask_from_anywhere_and_its_preflight_is_answered(client):
+    answer = client.options("/v1/t", headers=HEADERS | ASKS)
+    assert answer.status_code == 204
+    assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+    assert answer.headers["access-control-allow-headers"] == "authorization,content-type"
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    for path, body in (("/v1/t", json.dumps(VIEW)), ("/v1/t", "{")):  # an error too must be readable for the page
+        answer = client.post(path, content=body, headers=HEADERS)
+        assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+        assert answer.headers["access-control-allow-credentials"] == "true"
+        assert answer.headers["vary"] == "Origin"
+    assert "access-control-allow-origin" not in client.post("/v1/t", content=json.dumps(VIEW)).headers
+
+
+def test_segments_browser_client_is_told_to_send_here(client):
+    answer = client.get("/v1/projects/wk/settings", headers={"Host": "events.shop.example:8080"})
+    there = {"apiKey": "wk", "apiHost": "events.shop.example:8080/v1", "protocol": "http"}
+    assert answer.json() == {"integrations": {"Segment.io": there}}
+
+
+def test_every_dialect_has_its_route_and_the_answer_its_clients_need(shop):
+    feedback = [{"FeedbackType": "read", "UserId": "u", "ItemId": "A", "Timestamp": "2026-01-01T00:00:00Z"}]
+    personal = {"sessionId": "s", "eventList": [{"eventType": "View", "itemId": "A", "sentAt": 1_770_000_000}]}
+    view = {"event": "$pageview", "distinct_id": "u"}
+    sent = [
+        ("/com.snowplowanalytics.snowplow/tp2", {"data": [{"e": "pv", "duid": "u"}]}, b'{"success":true}'),
+        ("/batch/", {"batch": [view]}, b'{"success":true}'),
+        ("/capture", view, b'{"success":true}'),
+        ("/e/", [view], b'{"success":true}'),
+        ("/i/v0/e/", {"batch": [view]}, b'{"success":true}'),
+        ("/api/feedback", feedback, b'{"RowAffected":1}'),
+        ("/api/item", {"ItemId": "A"}, b'{"RowAffected":1}'),
+        ("/api/users", [{"UserId": "u", "Labels": {"tier": "gold"}}], b'{"RowAffected":1}'),
+        ("/events", personal, b""),
+        ("/items", {"items": [{"itemId": "B", "properties": '{"title": "Bowl"}'}]}, b""),
+        ("/users", {"users": [{"userId": "u", "properties": "{}"}]}, b""),
+    ]
+    with as_client(shop) as client:
+        for path, body, answer in sent:
+            got = client.post(path, content=json.dumps(body))
+            assert (path, got.status_code, got.content) == (path, 200, answer)
+        mp = client.post("/mp/collect", content=json.dumps({"client_id": "c", "events": [{"name": "page_view"}]}))
+        assert (mp.status_code, mp.content) == (204, b"")
+        pixel = client.get("/i", params={"e": "pv", "duid": "u"})
+        assert (pixel.status_code, pixel.headers["content-type"]) == (200, "image/gif")
+        assert pixel.content.startswith(b"GIF89a")
+        assert client.get("/array/k/config").content == client.post("/flags/?v=2").content == b"{}"
+    assert stored(shop).group_by("source").len().sort("source").rows() == [
+        ("ga4", 1),
+        ("gorse", 1),
+        ("personalize", 1),
+        ("posthog", 4),
+        ("snowplow", 2),
+    ]
+    assert set(shop.lake.read(ITEMS)["item_id"]) == {"A", "B"}
+    assert shop.lake.read(USERS)["attributes"].to_list() == ['{"tier": "gold"}']
+    assert shop.lake.read(REFUSED).is_empty()
+
+
+def test_where_each_dialect_puts_its_key(shop):
+    _, key = keys.create(shop.root / "state", "write")
+    aws = f"AWS4-HMAC-SHA256 Credential={key}/20260101/eu/personalize/aws4_request, SignedHeaders=host, Signature=0"
+    sent = [
+        (f"/com.snowplowanalytics.snowplow/tp2?write_key={key}", {"data": []}, {}),
+        (f"/mp/collect?api_secret={key}", {"events": []}, {}),
+        ("/batch/", {"batch": [], "api_key": key}, {}),
+        ("/e/", [{"event": "$pageview", "properties": {"token": key}}], {}),
+        ("/api/feedback", [], {"X-API-Key": key}),
+        ("/events", {"eventList": []}, {"Authorization": aws}),
+    ]
+    with as_client(shop) as client:
+        for path, body, headers in sent:
+            assert client.post(path, content=json.dumps(body), headers=headers).is_success, path
+            bare = json.loads(json.dumps(body).replace(key, "x"))
+            assert client.post(path.partition("?")[0], content=json.dumps(bare)).status_code == 401, path

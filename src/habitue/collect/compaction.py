@@ -15,15 +15,14 @@ from pathlib import Path
 import polars as pl
 
 from habitue.collect import log, refusals, store
-from habitue.collect.entry import decoded
+from habitue.collect.entry import tables
 from habitue.core.errors import LakeError
 from habitue.core.lake import Lake
-from habitue.core.schemas import EVENTS, ITEMS, REFUSED, Events
+from habitue.core.schemas import CONSENT, EVENTS, ITEMS, REFUSED, USERS, Events
 from habitue.core.workspace import Workspace
 from habitue.protect import identities
 
 SLACK = dt.timedelta(days=1)  # clients correct their clocks between two attempts
-_UTC = pl.Datetime("us", "UTC")
 
 
 def into_lake(workspace: Workspace, segments: list[Path]) -> int:
@@ -46,16 +45,27 @@ def received_since(workspace: Workspace, since: dt.datetime) -> Iterator[tuple[i
 
 
 def _store(workspace: Workspace, path: Path) -> int:
-    lake, import_id = workspace.lake, f"inbox-{path.stem}"
-    events, refused = _read(path, import_id)
+    lake, import_id = workspace.lake, pl.lit(f"inbox-{path.stem}").alias("import_id")
+    read = {name: frame.with_columns(import_id) for name, frame in tables(log.records(path)).items()}
     with lake.exclusive():
-        events = _unknown(lake, _of_the_living(workspace, events))
-        refused = _unrefused(lake, refused)
-        if events.height or refused.height:
-            with lake.transaction(EVENTS, ITEMS, REFUSED):
-                lake.append(EVENTS, events.sort("at", "event_id", "line"))
-                lake.append(ITEMS, store.new_titles(events, lake.read(ITEMS)))
-                lake.append(REFUSED, refused)
+        known = _people(workspace)
+        events = EVENTS.shape(read["events"]).unique(list(EVENTS.key), keep="first", maintain_order=True)
+        events = _unknown(lake, events.join(known, on="user_key", how="semi", maintain_order="left"))
+        items = pl.concat([ITEMS.shape(read["items"]), store.titles(events)])
+        users = USERS.shape(read["users"]).join(known, on="user_key", how="semi")
+        consents = CONSENT.shape(read["consents"]).join(known, on="user_key", how="semi")
+        new = {
+            EVENTS: events.sort("at", "event_id", "line"),
+            ITEMS: store.unsaid(items, lake.read(ITEMS), [c for c in ITEMS.schema if c not in _WHENCE]),
+            USERS: store.unsaid(users, lake.read(USERS), ["user_key", "attributes"]),
+            CONSENT: _changed(consents, lake),
+            REFUSED: _unrefused(lake, _refused(read["refused"])),
+        }
+        new = {table: frame for table, frame in new.items() if frame.height}
+        if new:
+            with lake.transaction(*new):
+                for table, frame in new.items():
+                    lake.append(table, frame)
     try:
         path.unlink()
     except OSError as error:
@@ -68,35 +78,29 @@ def _store(workspace: Workspace, path: Path) -> int:
     return events.height
 
 
-def _read(path: Path, import_id: str) -> tuple[Events, pl.DataFrame]:
-    frames, refused = [EVENTS.empty()], []
-    for payload in log.records(path):
-        entry = decoded(payload)
-        refused += entry.refused
-        schema = {name: EVENTS.schema[name] for name in entry.columns} | dict.fromkeys(
-            ("at", "received_at"), pl.Int64()
-        )
-        rows = pl.DataFrame(entry.events, schema=schema, orient="row").with_columns(
-            pl.from_epoch("at", time_unit="us").dt.replace_time_zone("UTC"),
-            pl.from_epoch("received_at", time_unit="us").dt.replace_time_zone("UTC"),
-            import_id=pl.lit(import_id),
-        )
-        frames.append(EVENTS.shape(rows))
-    events = pl.concat(frames).unique(["event_id", "line"], keep="first", maintain_order=True)
-    said = {"source": pl.String(), "number": pl.Int64(), "code": pl.String(), "raw": pl.String()}
-    table = pl.DataFrame(refused, schema=said, orient="row").with_columns(
-        import_id=pl.lit(import_id),
-        row=pl.int_range(1, pl.len() + 1),
-        sentence=pl.col("code").map_elements(refusals.said, return_dtype=pl.String),
-    )
-    return events, REFUSED.shape(table.drop("number"))
+_WHENCE = ("valid_from", "source", "import_id")
 
 
-def _of_the_living(workspace: Workspace, events: Events) -> Events:
-    """Leave out rows of people who were erased since they were received."""
+def _people(workspace: Workspace) -> pl.DataFrame:
+    """Return the keys that somebody has: rows of people who were erased since they were received are dropped."""
     with identities.reading(workspace.identities) as connection:
-        known = identities.links(connection).select("user_key").unique()
-    return events.join(known, on="user_key", how="semi", maintain_order="left")
+        return identities.links(connection).select("user_key").unique()
+
+
+def _refused(said: pl.DataFrame) -> pl.DataFrame:
+    """Number the refused messages and say why."""
+    sentence = pl.col("code").map_elements(refusals.said, return_dtype=pl.String)
+    return REFUSED.shape(said.drop("number").with_columns(row=pl.int_range(1, pl.len() + 1), sentence=sentence))
+
+
+def _changed(consents: pl.DataFrame, lake: Lake) -> pl.DataFrame:
+    """Keep the statements that change what their person said before: trackers repeat them with every event."""
+    if consents.is_empty():
+        return consents
+    rows = pl.concat([lake.read(CONSENT).with_columns(new=False), consents.with_columns(new=True)])
+    rows = rows.unique(list(CONSENT.key), keep="first", maintain_order=True).sort("at", maintain_order=True)
+    before = pl.col("granted").shift().over("user_key", "purpose")
+    return rows.filter(pl.col("new") & before.ne_missing(pl.col("granted"))).drop("new")
 
 
 def _unknown(lake: Lake, events: Events) -> Events:

@@ -147,6 +147,11 @@ def of_lines(name: str, lines: str) -> str:
     return f"whole {name}" if any(plain in _NAMES[f] for f in of_a_line) else name
 
 
+def names_a_person(name: str) -> bool:
+    """Whether a field's name says that it holds somebody's name, address or number."""
+    return bool(_PERSON.search(_plain(name)))
+
+
 def kind_of(value: str) -> str | None:
     """Return the kind of event a word of somebody's file means, or None."""
     if value in _KINDS:

@@ -32,13 +32,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from habitue.collect import compaction, lines, log
+from habitue.collect import compaction, lines, log, told
 from habitue.collect.entry import Group, encoded
 from habitue.collect.ids import keyed_one
 from habitue.collect.lines import Event, Person
 from habitue.collect.seen import Seen
 from habitue.collect.sources.blocks import Record
-from habitue.collect.wires.body import OF_BODY, Introduction, Messages
+from habitue.collect.wires.body import OF_BODY, Described, Introduction, Message, Messages
 from habitue.core import lock
 from habitue.core.errors import HabitueError
 from habitue.core.workspace import Workspace
@@ -73,6 +73,7 @@ class Taken:
     new: int
     repeated: int
     refused: int
+    ignored: int  # no event of a shop: a group call, a tracker's own
 
 
 @dataclass
@@ -83,9 +84,10 @@ class _Arrived:
     received: dt.datetime
     done: asyncio.Future[Taken]
     events: dict[str, list[tuple[Event, Person]]] = field(default_factory=dict)  # by event id
-    introduced: list[Introduction] = field(default_factory=list)
+    told: list[tuple[int, Introduction | Described]] = field(default_factory=list)
     refused: list[tuple[int, str, Record]] = field(default_factory=list)
     repeated: int = 0
+    ignored: int = 0
 
 
 class Receiver:
@@ -94,7 +96,7 @@ class Receiver:
     def __init__(self, workspace: Workspace, config: Config | None = None) -> None:
         self.workspace, self.config = workspace, config or Config()
         self.subscribers: list[Callable[[list[Event]], None]] = []
-        self.counts: Counter[tuple[str, str]] = Counter()  # (source, "new" | "repeated" | "refused")
+        self.counts: Counter[tuple[str, str]] = Counter()  # (source, "new" | "repeated" | "refused" | "ignored")
         self.cut = 0  # bytes of a torn record that `start` cut away; it was never acknowledged
         self._held = ExitStack()
         self._waiting: list[_Arrived] = []
@@ -164,10 +166,13 @@ class Receiver:
         for day, ids in compaction.received_since(self.workspace, since):
             self._seen.add(ids, day=day)
 
-    def _read(self, arrived: _Arrived, number: int, said: Record | Introduction | str) -> None:
+    def _read(self, arrived: _Arrived, number: int, said: Message) -> None:
         """Type one message of a request; a line that is refused does not take the others with it."""
-        if isinstance(said, Introduction):
-            arrived.introduced.append(said)
+        if isinstance(said, Introduction | Described):
+            arrived.told.append((number, said))
+            return
+        if said == "no_event":
+            arrived.ignored += 1
             return
         if isinstance(said, str):
             arrived.refused.append((number, said, {}))
@@ -179,6 +184,11 @@ class Receiver:
         if isinstance(read, str):
             arrived.refused.append((number, read, said))
             return
+        if said.get("country"):
+            where = Introduction(
+                said.get("user_id"), said.get("anonymous_id"), read[0]["at"], {"country": said["country"]}
+            )
+            arrived.told.append((number, where))
         known = arrived.events.setdefault(read[0]["event_id"], [])
         if any(event["line"] == read[0]["line"] for event, _ in known):
             arrived.repeated += 1  # the same id twice in one request: the first one wins
@@ -202,7 +212,7 @@ class Receiver:
                 continue
             self._publish(group)
             for one, result in zip(arrived, taken, strict=True):
-                for name in ("new", "repeated", "refused"):
+                for name in ("new", "repeated", "refused", "ignored"):
                     self.counts[one.source, name] += getattr(result, name)
                 if not one.done.done():  # whoever waited may have gone away
                     one.done.set_result(result)
@@ -231,12 +241,14 @@ class Receiver:
                 for event, person in read:
                     event["user_key"] = self._key_of(person, event["order_id"], event["at"], one.source)
                     group.events.append(event)
-            for said in one.introduced:
-                self._introduce(said, one)
-            for number, code, row in one.refused:
+            bad: list[tuple[int, str, Record]] = []
+            for number, said in one.told:
+                if (reason := self._tell(group, said, one)) is not None:
+                    bad.append((number, reason, {}))
+            for number, code, row in [*one.refused, *bad]:
                 key = self._refused_person(row, one)
                 group.refused.append((one.source, number, code, lines.refused(row, key)))
-            taken.append(Taken(new, one.repeated + len(one.events) - new, len(one.refused)))
+            taken.append(Taken(new, one.repeated + len(one.events) - new, len(one.refused) + len(bad), one.ignored))
         return group, taken
 
     def _key_of(self, person: Person, order_id: str | None, at: dt.datetime, source: str) -> int:
@@ -249,21 +261,32 @@ class Receiver:
             return key
         return self._people.key("anonymous_id", person.anonymous_id or f"{GUEST}{order_id}", at, source)
 
-    def _introduce(self, said: Introduction, one: _Arrived) -> None:
-        """Join the ids of one person, and keep what the message says of them."""
-        names = [lines.word(said.user_id), lines.word(said.anonymous_id)]
-        person = Person(*(name if name is None or len(name) <= lines.LONGEST_NAME else None for name in names))
+    def _tell(self, group: Group, said: Introduction | Described, one: _Arrived) -> str | None:
+        """Keep what a message says of a product or a person, and join the person's ids; returns a reason code."""
+        if isinstance(said, Described):
+            row = told.item(said, source=one.source, received=one.received, currency=self.workspace.currency)
+            if isinstance(row, str):
+                return row
+            group.items.append(row)
+            return None
+        person = _person(said.user_id, said.anonymous_id)
         at = lines.moment(said.at)
-        if at is None or not lines.FIRST <= at <= one.received + lines.AHEAD or person == Person(None, None):
-            return
-        self._key_of(person, None, at, one.source)
+        if at is None:
+            return "bad_time"
+        if not lines.FIRST <= at <= one.received + lines.AHEAD:
+            return "far_time"
+        if person is None:
+            return "missing_user"
+        key = self._key_of(person, None, at, one.source)
+        attributes = told.attributes(said.attributes)
+        if attributes is not None:
+            group.users.append((key, at, attributes, one.source))
+        group.consents += [(key, purpose, yes, at, one.source) for purpose, yes in told.consents(said.consent)]
+        return None
 
     def _refused_person(self, row: Record, one: _Arrived) -> int | None:
-        names = [lines.word(row.get(name)) for name in lines.PERSON]
-        person = Person(*(name if name is None or len(name) <= lines.LONGEST_NAME else None for name in names))
-        if person == Person(None, None):
-            return None
-        return self._key_of(person, None, one.received, one.source)
+        person = _person(row.get("user_id"), row.get("anonymous_id"))
+        return None if person is None else self._key_of(person, None, one.received, one.source)
 
     def _publish(self, group: Group) -> None:
         if group.events:
@@ -280,3 +303,10 @@ class Receiver:
                 await self.compact()
             except HabitueError as error:  # another writer is at work, the disk is full: the inbox keeps it
                 _log.warning("the inbox waits: %s", error)
+
+
+def _person(user_id: object, anonymous_id: object) -> Person | None:
+    """Return who is named by ids that can be stored, or None."""
+    names = [lines.word(name) for name in (user_id, anonymous_id)]
+    user, visitor = (None if name is None or len(name) > lines.LONGEST_NAME else name for name in names)
+    return None if user is None and visitor is None else Person(user, visitor)

@@ -89,7 +89,7 @@ def _write(
     origin: _Origin = {"source": pl.lit(mapping.source), "import_id": pl.lit(counts.import_id)}
     money = pl.lit(mapping.currency or currency)
     stored = _Stored(lake, mapping)
-    titles, attributes = ITEMS.empty(), USERS.empty()
+    words, attributes = ITEMS.empty(), USERS.empty()
     keys = _keys(staged, mapping, people, seed) if people is not None else None
     for part in staged.parts():
         rows = stored.new(part, mapping, secret)
@@ -103,7 +103,7 @@ def _write(
         rows = rows.with_columns(**origin, currency=pl.coalesce(told, money))
         if mapping.what == "events":
             rows = _events_of(rows, mapping, counts)
-            titles = _earliest(pl.concat([titles, _titles(EVENTS.shape(rows))]), ["item_id", "title"])
+            words = _earliest(pl.concat([words, titles(EVENTS.shape(rows))]), ["item_id", "title"])
             attributes = _earliest(pl.concat([attributes, _attributes(rows)]), ["user_key", "attributes"])
             lake.append(EVENTS, EVENTS.shape(rows).sort("at", "event_id", "line"))
         else:
@@ -113,7 +113,7 @@ def _write(
                 counts.span(frame[mapping.rows.moment])
         counts.new += rows.height
     if mapping.what == "events":
-        lake.append(ITEMS, _earlier(titles, lake.read(ITEMS), ["item_id", "title"]))
+        lake.append(ITEMS, _earlier(words, lake.read(ITEMS), ["item_id", "title"]))
         attributes = attributes.sort("user_key", "valid_from", "attributes")
         attributes = attributes.unique(["user_key", "valid_from"], keep="first", maintain_order=True)
         lake.append(USERS, _earlier(attributes, lake.read(USERS), ["user_key", "attributes"]))
@@ -294,18 +294,13 @@ def _shaped(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     return rows
 
 
-def _titles(events: Events) -> Items:
+def titles(events: Events) -> Items:
     """Return each product's words as of their first moment."""
     named = events.filter(pl.col("item_id").is_not_null())
     found = named.group_by("item_id", "title").agg(
         pl.col("at").min().alias("valid_from"), pl.col("source", "import_id").first()
     )
     return ITEMS.shape(found)
-
-
-def new_titles(events: Events, stored: Items) -> Items:
-    """Return the words of products in `events` that the lake does not have yet, or has only from a later moment."""
-    return _earlier(_titles(events), stored, ["item_id", "title"])
 
 
 def _attributes(rows: pl.DataFrame) -> Users:
@@ -323,6 +318,11 @@ def _attributes(rows: pl.DataFrame) -> Users:
         for row in found.select(columns).to_dicts()
     ]
     return USERS.shape(found.drop(columns).with_columns(attributes=pl.Series(texts, dtype=pl.String)))
+
+
+def unsaid(rows: pl.DataFrame, stored: pl.DataFrame, same: list[str]) -> pl.DataFrame:
+    """Return of the rows that say the same the earliest, where the lake does not have it from that moment or before."""
+    return _earlier(_earliest(rows, same), stored, same)
 
 
 def _earliest(rows: pl.DataFrame, same: list[str]) -> pl.DataFrame:

@@ -34,9 +34,22 @@ def create(workspace: Workspace, *, config: collect.Config | None = None) -> Lit
         route_handlers=[
             collecting.segment_message,  # POST /v1/{track,page,screen,identify,group,alias}, short {t,p,s,i,g,a}
             collecting.segment_batch,  # POST /v1/batch, /v1/b
+            collecting.segment_settings,  # GET  /v1/projects/{key}/settings
+            collecting.snowplow_batch,  # POST /com.snowplowanalytics.snowplow/tp2
+            collecting.snowplow_pixel,  # GET  /i
+            collecting.ga4_batch,  # POST /mp/collect
+            collecting.posthog_batch,  # POST /batch/, /capture/, /e/, /i/v0/e/
+            collecting.posthog_beside,  # what posthog-js asks beside: /flags, /decide, /s, /array/{key}/config
+            collecting.gorse_feedback,  # POST, PUT /api/feedback
+            collecting.gorse_items,  # POST /api/item, /api/items
+            collecting.gorse_users,  # POST /api/user, /api/users
+            collecting.personalize_events,  # POST /events
+            collecting.personalize_items,  # POST /items
+            collecting.personalize_users,  # POST /users
         ],
         state=State({"receiver": receiver, "door": Door(workspace.root / "state")}),
         exception_handlers=collecting.ERRORS,
+        before_send=[collecting.let_pages_ask],
         lifespan=[receiving],
         openapi_config=None,
         logging_config=None,

@@ -19,15 +19,17 @@ import base64
 import binascii
 import datetime as dt
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
-from litestar import Request, Response, post
+from litestar import Request, Response, get, post, route
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
+from litestar.types import Message, Scope
 
 from habitue.collect.receiver import Busy, Receiver
-from habitue.collect.wires import segment
+from habitue.collect.wires import ga4, gorse, personalize, posthog, segment, snowplow
 from habitue.collect.wires.body import BodyError, Messages, an_object, inflated, parsed, too_large
 from habitue.core.errors import LakeError
 from habitue.serve.keys import COLLECT, Door
@@ -36,6 +38,8 @@ from habitue.serve.problems import Problem
 Asked = Request[Any, Any, State]
 SLOWEST_S = 30.0  # for a body to come
 RETRY_S = 5  # when nothing can be stored
+_PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+_ASKED_HEADERS = b"access-control-request-headers"
 _OK = b'{"success":true}'
 _log = logging.getLogger("habitue.serve")
 
@@ -59,6 +63,113 @@ async def segment_batch(request: Asked) -> Response[bytes]:
     content = an_object(parsed(body))
     admit(request, basic(request) or content.get("writeKey"))
     return await take(request, segment.batch(content, received=received, size=len(body)), segment.SOURCE, received)
+
+
+@post("/com.snowplowanalytics.snowplow/tp2", status_code=200)
+async def snowplow_batch(request: Asked) -> Response[bytes]:
+    """Take a request of Snowplow's trackers."""
+    body = await read(request, snowplow.LONGEST_BODY)
+    received = dt.datetime.now(dt.UTC)
+    admit(request, key_in_query(request))
+    return await take(request, snowplow.batch(an_object(parsed(body)), received=received), snowplow.SOURCE, received)
+
+
+@get("/i", status_code=200)
+async def snowplow_pixel(request: Asked) -> Response[bytes]:
+    """Take one event of Snowplow in a query, and answer with a picture of one pixel."""
+    received = dt.datetime.now(dt.UTC)
+    admit(request, key_in_query(request))
+    said = {name: value for name, value in request.query_params.items() if isinstance(value, str)}
+    await take(request, snowplow.pixel(said, received=received), snowplow.SOURCE, received)
+    return Response(_PIXEL, media_type="image/gif", status_code=200, headers={"Cache-Control": "no-store"})
+
+
+@post("/mp/collect", status_code=204)
+async def ga4_batch(request: Asked) -> None:
+    """Take a request of GA4's Measurement Protocol; the key is its api_secret."""
+    body = await read(request, ga4.LONGEST_BODY)
+    received = dt.datetime.now(dt.UTC)
+    admit(request, request.query_params.get("api_secret"))
+    await take(request, ga4.batch(an_object(parsed(body)), received=received), ga4.SOURCE, received)
+
+
+@post([f"{path}{end}" for path in ("/batch", "/capture", "/e", "/i/v0/e") for end in ("", "/")], status_code=200)
+async def posthog_batch(request: Asked) -> Response[bytes]:
+    """Take a request of PostHog's clients."""
+    body = await read(request, posthog.LONGEST_BODY)
+    received = dt.datetime.now(dt.UTC)
+    content = posthog.content_of(body)
+    admit(request, posthog.key_of(content))
+    return await take(request, posthog.batch(content, received=received), posthog.SOURCE, received)
+
+
+@route(
+    ["/flags", "/decide", "/s", "/array/{key:str}/config", "/array/{key:str}/config.js"], http_method=["GET", "POST"]
+)
+async def posthog_beside() -> Response[bytes]:
+    """Answer what posthog-js asks beside: no flags, no recording, no settings."""
+    return Response(b"{}", media_type="application/json", status_code=200)
+
+
+@get("/v1/projects/{key:str}/settings")
+async def segment_settings(request: Asked) -> Response[dict[str, Any]]:
+    """Tell Segment's browser client where to send: here."""
+    host = request.headers.get("host", "127.0.0.1")
+    there = {"apiKey": request.path_params["key"], "apiHost": f"{host}/v1", "protocol": request.url.scheme}
+    return Response({"integrations": {"Segment.io": there}}, status_code=200)
+
+
+@route("/api/feedback", http_method=["POST", "PUT"], status_code=200)
+async def gorse_feedback(request: Asked) -> Response[dict[str, int]]:
+    """Take Gorse's feedback."""
+    return await _gorse(request, gorse.feedback)
+
+
+@post(["/api/item", "/api/items"], status_code=200)
+async def gorse_items(request: Asked) -> Response[dict[str, int]]:
+    """Take what Gorse's clients say of items."""
+    return await _gorse(request, gorse.items)
+
+
+@post(["/api/user", "/api/users"], status_code=200)
+async def gorse_users(request: Asked) -> Response[dict[str, int]]:
+    """Take what Gorse's clients say of users."""
+    return await _gorse(request, gorse.users)
+
+
+async def _gorse(request: Asked, wire: Callable[..., Messages]) -> Response[dict[str, int]]:
+    body = await read(request, gorse.LONGEST_BODY)
+    received = dt.datetime.now(dt.UTC)
+    admit(request, request.headers.get("x-api-key"))
+    messages = list(wire(parsed(body), received=received))
+    await take(request, iter(messages), gorse.SOURCE, received)
+    return Response({"RowAffected": len(messages)}, status_code=200)
+
+
+@post("/events", status_code=200)
+async def personalize_events(request: Asked) -> Response[bytes]:
+    """Take PutEvents of Amazon Personalize."""
+    return await _personalize(request, personalize.events)
+
+
+@post("/items", status_code=200)
+async def personalize_items(request: Asked) -> Response[bytes]:
+    """Take PutItems of Amazon Personalize."""
+    return await _personalize(request, personalize.items)
+
+
+@post("/users", status_code=200)
+async def personalize_users(request: Asked) -> Response[bytes]:
+    """Take PutUsers of Amazon Personalize."""
+    return await _personalize(request, personalize.users)
+
+
+async def _personalize(request: Asked, wire: Callable[..., Messages]) -> Response[bytes]:
+    body = await read(request, personalize.LONGEST_BODY)
+    received = dt.datetime.now(dt.UTC)
+    admit(request, aws_key(request))
+    await take(request, wire(an_object(parsed(body)), received=received), personalize.SOURCE, received)
+    return Response(b"", media_type="application/json", status_code=200)
 
 
 async def read(request: Asked, limit: int) -> bytes:
@@ -103,10 +214,36 @@ def basic(request: Asked) -> str | None:
         return None
 
 
+def key_in_query(request: Asked) -> str | None:
+    """Return the key of a tracker that can only be given another path or query: `?write_key=`, or Basic."""
+    return request.query_params.get("write_key") or basic(request)
+
+
+def aws_key(request: Asked) -> str | None:
+    """Return the access key id of an AWS signature: where an AWS client puts the key. The signature is not read."""
+    found = re.search(r"Credential=([^/,\s]+)", request.headers.get("authorization", ""))
+    return found[1] if found else None
+
+
 def admit(request: Asked, key: Any) -> None:
     """Go on when the key may send events. Raises Problem 401, 403, 429."""
     door: Door = request.app.state.door
     door.admit(key if isinstance(key, str) else None, COLLECT)
+
+
+async def let_pages_ask(message: Message, scope: Scope) -> None:
+    """Allow any page to read the answer (CORS): the key decides, and no cookie is ever looked at.
+
+    The Origin is echoed, for Snowplow's browser tracker asks with credentials, where a * is not allowed.
+    """
+    if message["type"] == "http.response.start":
+        asked = {name: value for name, value in scope["headers"] if name in (b"origin", _ASKED_HEADERS)}
+        if origin := asked.get(b"origin"):
+            more = [(b"access-control-allow-origin", origin), (b"access-control-allow-credentials", b"true")]
+            if scope.get("method") == "OPTIONS":
+                more += [(b"access-control-allow-headers", asked.get(_ASKED_HEADERS, b"*"))]
+                more += [(b"access-control-allow-methods", b"GET, POST, PUT"), (b"access-control-max-age", b"86400")]
+            message["headers"] = [*message["headers"], *more, (b"vary", b"Origin")]
 
 
 def answer(problem: Problem) -> Response[dict[str, Any]]:

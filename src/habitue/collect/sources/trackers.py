@@ -38,6 +38,25 @@ _V1 = {
     "Refunded Order": "Order Refunded",
     "Searched Products": "Products Searched",
 }
+_GA4_BESIDE = {  # parameters an event's `extra` keeps, by our names
+    **{name: name for name in ("value", "tax", "shipping", "coupon", "promotion_id", "promotion_name", "affiliation")},
+    "payment_type": "payment_method",
+    "shipping_tier": "shipping_method",
+    "creative_name": "creative",
+    "creative_slot": "creative_slot",
+    "item_list_id": "list_id",
+    "item_list_name": "list_name",
+}
+_GA4_ITEM = {
+    "item_variant": "variant",
+    "item_brand": "brand",
+    "coupon": "coupon",
+    "discount": "discount",
+    "affiliation": "affiliation",
+    "item_list_id": "list_id",
+    "item_list_name": "list_name",
+    "location_id": "location_id",
+}
 _GA4 = {
     "view_item_list": "Product List Viewed",
     "select_item": "Product Clicked",
@@ -72,64 +91,68 @@ def segment(records: Iterator[tuple[int, Record | str]]) -> Iterator[tuple[int, 
     for number, message in records:
         if isinstance(message, str):
             yield number, message
-            continue
-        kind = message.get("type", "track")
-        if kind in ("page", "screen"):
-            name: Any = f"{kind.title()} Viewed"
-        elif kind == "track":
-            name = message.get("event") or message.get("event_text")
-            name = _V1.get(name, name) if isinstance(name, str) else None
         else:
-            yield number, "no_event"
-            continue
-        p = _dict(message.get("properties"))
-        beside = {key: p[key] for key in OF_EVENT if p.get(key) is not None}
-        if kind == "track" and "promotion_id" in p:
-            beside["promotion_name"] = p.get("name")
-        context = _dict(message.get("context"))
-        query = p.get("query")
-        base: Record = {
-            "event_id": message.get("messageId"),
-            "at": _segment_moment(message),
-            "kind": name,
-            "user_id": message.get("userId"),
-            "anonymous_id": message.get("anonymousId"),
-            "currency": p.get("currency"),
-            "order_id": p.get("order_id") or p.get("orderId"),
-            "session_id": _dict(context.get("sessionId")) or context.get("sessionId"),
-            "query": query if isinstance(query, str) or query is None else json.dumps(query, ensure_ascii=False),
-            "text": p.get("review_body"),
-            "rating": p.get("rating"),
-            "surface": p.get("list_id") or _dict(context.get("page")).get("path"),
-            "channel": message.get("channel") or context.get("channel"),
-            "campaign_id": _dict(context.get("campaign")).get("name"),
-            "recommendation_id": p.get("recommendation_id"),
-            "country": _dict(context.get("location")).get("country"),
-            "dwell_s": p.get("dwell_s"),
-            "scroll": p.get("scroll", _share(p.get("percent_scrolled"))),
-        }
-        products = p.get("products")
-        listed = [q for q in products if isinstance(q, dict)] if isinstance(products, list) else []
-        for line, product in enumerate(listed or [p]):
-            yield (
-                number,
-                base
-                | {
-                    "line": line,
-                    "item_id": product.get("product_id")
-                    or product.get("productId")
-                    or product.get("sku")
-                    or product.get("id"),
-                    "title": product.get("name") if listed or product.get("product_id") or product.get("sku") else None,
-                    "price": product.get("price"),
-                    "quantity": product.get("quantity"),
-                    "value": None if listed else p.get("revenue", p.get("value")),
-                    "position": product.get("position"),
-                    "category": product.get("category"),
-                    "brand": product.get("brand"),
-                    "extra": beside | {key: product[key] for key in OF_ITEM if product.get(key) is not None},
-                },
-            )
+            yield from ((number, row) for row in lines(message))
+
+
+def lines(message: Record) -> Iterator[Record | str]:
+    """Read one Segment message: a row a product of it, or one row, or "no_event"."""
+    kind = message.get("type", "track")
+    if kind in ("page", "screen"):
+        name: Any = f"{kind.title()} Viewed"
+    elif kind == "track":
+        name = message.get("event") or message.get("event_text")
+        name = _V1.get(name, name) if isinstance(name, str) else None
+    else:
+        yield "no_event"
+        return
+    p = _dict(message.get("properties"))
+    beside = {key: p[key] for key in OF_EVENT if p.get(key) is not None}
+    if kind == "track" and "promotion_id" in p:
+        beside["promotion_name"] = p.get("name")
+    context = _dict(message.get("context"))
+    query = p.get("query")
+    base: Record = {
+        "event_id": message.get("messageId"),
+        "at": _segment_moment(message),
+        "kind": name,
+        "user_id": message.get("userId"),
+        "anonymous_id": message.get("anonymousId"),
+        "currency": p.get("currency"),
+        "order_id": p.get("order_id") or p.get("orderId"),
+        "session_id": _dict(context.get("sessionId")) or context.get("sessionId"),
+        "query": query if isinstance(query, str) or query is None else json.dumps(query, ensure_ascii=False),
+        "text": p.get("review_body"),
+        "rating": p.get("rating"),
+        "surface": p.get("list_id") or _dict(context.get("page")).get("path"),
+        "channel": message.get("channel") or context.get("channel"),
+        "campaign_id": _dict(context.get("campaign")).get("name"),
+        "recommendation_id": p.get("recommendation_id"),
+        "country": _dict(context.get("location")).get("country"),
+        "dwell_s": p.get("dwell_s"),
+        "scroll": p.get("scroll", _share(p.get("percent_scrolled"))),
+    }
+    products = p.get("products")
+    listed = [q for q in products if isinstance(q, dict)] if isinstance(products, list) else []
+    for line, product in enumerate(listed or [p]):
+        yield (
+            base
+            | {
+                "line": line,
+                "item_id": product.get("product_id")
+                or product.get("productId")
+                or product.get("sku")
+                or product.get("id"),
+                "title": product.get("name") if listed or product.get("product_id") or product.get("sku") else None,
+                "price": product.get("price"),
+                "quantity": product.get("quantity"),
+                "value": None if listed else p.get("revenue", p.get("value")),
+                "position": product.get("position"),
+                "category": product.get("category"),
+                "brand": product.get("brand"),
+                "extra": beside | {key: product[key] for key in OF_ITEM if product.get(key) is not None},
+            }
+        )
 
 
 def identify(records: Iterator[tuple[int, Record | str]]) -> Iterator[tuple[int, Record | str]]:
@@ -162,42 +185,67 @@ def ga4(records: Iterator[tuple[int, Record | str]]) -> Iterator[tuple[int, Reco
             continue
         params = _params(row.get("event_params"))
         ecommerce = _dict(row.get("ecommerce"))
-        name = row.get("event_name")
         body = json.dumps(row, sort_keys=True, ensure_ascii=False)
         base: Record = {
             "event_id": "ga4:" + hashlib.blake2b(body.encode(), digest_size=16).hexdigest(),
             "at": row.get("event_timestamp"),
-            "kind": _GA4.get(name, name) if isinstance(name, str) else None,
             "user_id": row.get("user_id"),
             "anonymous_id": row.get("user_pseudo_id"),
-            "currency": params.get("currency"),
-            "order_id": ecommerce.get("transaction_id") or params.get("transaction_id"),
-            "session_id": params.get("ga_session_id"),
-            "query": params.get("search_term"),
-            "surface": params.get("page_location"),
             "channel": _dict(row.get("traffic_source")).get("medium"),
             "campaign_id": _dict(row.get("traffic_source")).get("name"),
             "country": _dict(row.get("geo")).get("country"),
         }
-        items = row.get("items")
-        listed = [i for i in items if isinstance(i, dict)] if isinstance(items, list) else []
-        for line, item in enumerate(listed or [{}]):
-            categories = (item.get("item_category"), *(item.get(f"item_category{i}") for i in range(2, 6)))
-            yield (
-                number,
-                base
-                | {
-                    "line": line,
-                    "item_id": item.get("item_id") or item.get("item_name"),
-                    "title": item.get("item_name"),
-                    "price": _discounted(item),
-                    "quantity": item.get("quantity", 1 if item and base["kind"] == "Order Completed" else None),
-                    "value": None if listed else params.get("value"),
-                    "position": item.get("index", item.get("item_list_index")),
-                    "category": " > ".join(str(c) for c in categories if c and c != "(not set)") or None,
-                    "brand": item.get("item_brand"),
-                },
-            )
+        if ecommerce.get("transaction_id"):
+            params["transaction_id"] = ecommerce["transaction_id"]
+        yield from ((number, line) for line in ga4_lines(row.get("event_name"), params, row.get("items"), base))
+
+
+def ga4_lines(name: Any, params: Record, items: Any, base: Record) -> Iterator[Record]:
+    """Read one event of GA4 by its name, parameters and items: a row an item, or one row.
+
+    `base`: event_id, at, who, and where from.
+    """
+    kind = _GA4.get(name, name) if isinstance(name, str) else None
+    beside = {ours: params[theirs] for theirs, ours in _GA4_BESIDE.items() if params.get(theirs) is not None}
+    milliseconds: Any = params.get("engagement_time_msec")
+    base = base | {
+        "kind": kind,
+        "currency": params.get("currency"),
+        "order_id": params.get("transaction_id"),
+        "session_id": params.get("ga_session_id", params.get("session_id")),
+        "query": params.get("search_term"),
+        "surface": params.get("page_location"),
+        "recommendation_id": params.get("recommendation_id"),
+        "dwell_s": milliseconds / 1_000 if type(milliseconds) in (int, float) else milliseconds,
+        "scroll": _share(params.get("percent_scrolled")),
+    }
+    listed = [i for i in items if isinstance(i, dict)] if isinstance(items, list) else []
+    for line, item in enumerate(listed or [{}]):
+        category = ga4_category(item)
+        extra = beside | {ours: item[theirs] for theirs, ours in _GA4_ITEM.items() if item.get(theirs) is not None}
+        yield base | {
+            "line": line,
+            "item_id": item.get("item_id") or item.get("item_name"),
+            "title": item.get("item_name"),
+            "price": _discounted(item),
+            "quantity": item.get("quantity", 1 if item and kind == "Order Completed" else None),
+            "value": None if listed else params.get("value"),
+            "position": item.get("index", item.get("item_list_index")),
+            "category": category,
+            "brand": item.get("item_brand"),
+            "extra": extra if category is None else extra | {"category": category},
+        }
+
+
+def ga4_category(item: Record) -> str | None:
+    """Join the category's parts into one path."""
+    parts = (item.get("item_category"), *(item.get(f"item_category{i}") for i in range(2, 6)))
+    return " > ".join(str(c) for c in parts if c and c != "(not set)") or None
+
+
+def name_of(event: str) -> str:
+    """Return the stored kind of an event by a name of Segment (old ones too) or GA4; any other stands as it is."""
+    return _V1.get(event, _GA4.get(event, event))
 
 
 def is_segment(record: Record) -> bool:

@@ -35,7 +35,17 @@ class Introduction:
     consent: Mapping[str, Any] = field(default_factory=dict)
 
 
-Message = Record | Introduction | str
+@dataclass(frozen=True)
+class Described:
+    """What a product is from `at` on: `known` by the names of ITEMS, the others as attributes."""
+
+    item_id: Any
+    at: Any
+    known: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+
+
+Message = Record | Introduction | Described | str
 Messages = Iterator[tuple[int, Message]]
 
 

@@ -12,10 +12,10 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
-from habitue.collect import lines
 from habitue.collect.sources import trackers
 from habitue.collect.sources.blocks import Record
 from habitue.collect.wires.body import BodyError, Introduction, Message, Messages, bytes_of, unnamed
+from habitue.collect.wires.skew import corrected
 
 SOURCE = "segment"
 LONGEST_EVENT = 32 * 1024  # bytes, Segment's own limit
@@ -62,13 +62,13 @@ def _numbered(listed: list[Any], outer: Record, received: dt.datetime, *, measur
 def _message(message: Record, sent: Any, received: dt.datetime) -> Iterator[Message]:
     if message.get("messageId") is None:
         message["messageId"] = unnamed(message, timed=_told(message) is not None)
-    message["timestamp"] = at = _moment(message, sent, received)
+    message["timestamp"] = at = corrected(_told(message), sent, received)
     consent = _consent(message)
     kind = message.get("type", "track")
     if kind in _EVENTS:
         if consent:
             yield Introduction(message.get("userId"), message.get("anonymousId"), at, consent=consent)
-        yield from (row for _, row in trackers.segment(iter([(0, message)])))
+        yield from trackers.lines(message)
     elif kind in ("identify", "alias", "group"):
         before = message.get("previousId") if kind == "alias" else message.get("anonymousId")
         traits = message.get("traits") if kind == "identify" else None
@@ -76,19 +76,6 @@ def _message(message: Record, sent: Any, received: dt.datetime) -> Iterator[Mess
         yield Introduction(message.get("userId"), before, at, attributes, consent)
     else:
         yield "no_event"
-
-
-def _moment(message: Record, sent: Any, received: dt.datetime) -> Any:
-    told = _told(message)
-    if told is None:
-        return received
-    original, left = lines.moment(told), lines.moment(sent)
-    if original is None or left is None:
-        return told if original is None else original
-    try:
-        return received - (left - original)
-    except OverflowError:
-        return told
 
 
 def _told(message: Record) -> Any:
