@@ -133,7 +133,7 @@ def test_the_kind_may_be_said(tmp_path):
         ({"bought": [1] * ROWS}, Columns("bought"), r"all 60 labels are the same \('1'\)"),
         ({"bought": [None] * ROWS}, Columns("bought"), "none of 60 rows has a label"),
         ({"bought": [[1]] * ROWS}, Columns("bought"), "it is List"),
-        ({"sound": ["a.wav"] * ROWS}, Columns("bought", sounds=("sound",)), "no encoder of sound|encoder of sound is"),
+        ({"voice": [1] * ROWS}, Columns("bought", sounds=("voice",)), "--sound 'voice'.*Int64.*paths relative"),
         ({"photo": [1] * ROWS}, Columns("bought", pictures=("photo",)), "'photo'.*Int64.*paths relative"),
         ({"photo": [b"x"] * ROWS}, Columns("bought", texts=("photo",)), "--text 'photo'.*Binary"),
         ({"at": [None] * ROWS}, Columns("bought", time="at"), "60 rows have no moment"),
@@ -146,10 +146,12 @@ def test_what_cannot_be_set_up_is_said(tmp_path, change, columns, message):
 
 
 def test_an_encoder_needs_a_name_and_a_text(tmp_path):
-    with pytest.raises(UsageError, match="no encoder of text called 'sentnce'.*Did you mean 'sentence'"):
+    with pytest.raises(UsageError, match="no encoder called 'sentnce'.*Did you mean 'sentence'"):
         read(tmp_path, frame(), encoders=("sentnce",))
-    with pytest.raises(UsageError, match="no column of text is named"):
+    with pytest.raises(UsageError, match="'sentence' reads text, and no column of text is named.*--text COLUMN"):
         read(tmp_path, frame(), encoders=("sentence",))
+    with pytest.raises(UsageError, match="'speech-en' reads sound, and no column of sound is named.*--sound COLUMN"):
+        read(tmp_path, frame(), encoders=("speech-en",))
 
 
 def test_nothing_left_to_learn_from_is_said(tmp_path):

@@ -100,6 +100,7 @@ def test_the_metrics_are_those_of_scikit_learn_averaged_over_seeds(outcome):
         expected = {
             "accuracy": lambda p: sk.accuracy_score(p["label"], p["answer"]),
             "macro_f1": lambda p: sk.f1_score(p["label"], p["answer"], average="macro"),
+            "macro_recall": lambda p: sk.balanced_accuracy_score(p["label"], p["answer"]),
             "log_loss": lambda p: sk.log_loss(p["label"], p.select(shares).to_numpy()),
         }
     for name, of in expected.items():

@@ -46,6 +46,36 @@ def test_broken_pictures_keep_their_row_and_are_counted(tmp_path, real_weights):
     assert outcome.data.modalities == ("picture",)
 
 
+def test_sounds_become_numbers_with_names_and_pictures_of_themselves(tmp_path):
+    import soundfile
+
+    high = np.arange(ROWS) % 2 == 0
+    rng = np.random.default_rng(0)
+    at = np.arange(8_000) / 16_000
+    voices = []
+    for up in high:
+        file = io.BytesIO()
+        sound = 0.4 * np.sin(2 * np.pi * (300 if up else 120) * rng.uniform(0.9, 1.1) * at)
+        soundfile.write(file, sound + 0.01 * rng.standard_normal(at.size), 16_000, format="WAV")
+        voices.append(file.getvalue())
+    voices[3], voices[5] = b"no sound at all", None
+    path = tmp_path / "calls.parquet"
+    pl.DataFrame({"voice": voices, "who": np.where(high, "child", "man")}).write_parquet(path)
+    plan = Plan("who", Columns("who", sounds=("voice",)), models=("linear",), folds=3, encoders=("spectrogram",))
+    outcome = run(path, plan, runtime=Runtime())
+    table = outcome.data.table
+    pitch = table.frame["voice: pitch, mean (octaves above 100 Hz)"].to_numpy()
+    assert np.flatnonzero(np.isnan(pitch)).tolist() == [3, 5]
+    assert (pitch[high & ~np.isnan(pitch)] > 2 * np.log2(2.5)).all(), "in halves of an octave, its scale"
+    assert table.vectors["voice (spectrogram)"].shape == (ROWS, 1280) and table.frame.width == 110
+    assert outcome.data.modalities == ("sound",)
+    assert (
+        sum("'voice': 1 of 60 rows have no vector" in note or "'voice': 2 of 60" in note for note in outcome.notes) == 1
+    )
+    told = running.predictions(outcome).filter(pl.col("model") == "linear", ~pl.col("row").is_in([3, 5]))
+    assert (told["label"] == told["answer"]).mean() > 0.85
+
+
 @pytest.mark.slow
 def test_sentences_beside_n_grams(tmp_path, real_weights):
     real_weights("text-use-multilingual")

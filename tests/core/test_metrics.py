@@ -385,6 +385,7 @@ def test_answers_of_several_classes_are_those_of_scikit_learn(both, seed):
     weight = np.random.default_rng(seed).integers(0, 3, size=(3, 25)).astype(float)
     weight[0] = 1
     right, macro = metrics.accuracy(truth, said, weight=weight), metrics.macro_f1(truth, said, weight=weight)
+    recall = metrics.macro_recall(truth, said, weight=weight)
     for i, w in enumerate(weight):
         if not w.sum():
             continue
@@ -393,7 +394,10 @@ def test_answers_of_several_classes_are_those_of_scikit_learn(both, seed):
         assert macro[i] == pytest.approx(
             sk.f1_score(truth, said, labels=seen, average="macro", sample_weight=w, zero_division=0)
         )
+        held = np.unique(truth[w > 0])
+        assert recall[i] == pytest.approx(sk.recall_score(truth, said, labels=held, average="macro", sample_weight=w))
     assert metrics.macro_f1(truth, said) == pytest.approx(macro[0])
+    assert metrics.macro_recall(truth, said) == pytest.approx(recall[0])
 
 
 def test_shares_of_several_classes_are_judged_as_scikit_learn_does():

@@ -359,7 +359,11 @@ def test_two_processes_share_one_cache(tmp_path, monkeypatch):
     assert shared.sha256 == encode.run("colour", both).sha256
 
 
-@pytest.mark.parametrize("name", ["text", "table", "static", "sentence", "hub", "picture", "colour", "texture"])
+@pytest.mark.parametrize(
+    "name",
+    ["text", "table", "static", "sentence", "hub", "picture", "colour", "texture"]
+    + ["sound", "acoustics", "spectrogram", "speech"],
+)
 def test_every_file_that_is_a_modality_keeps_the_contract(name):
     from habitue.core import plugins
 

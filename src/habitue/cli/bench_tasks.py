@@ -19,6 +19,7 @@ SCREEN = {  # metrics that fit beside each other on 80 columns, and their short 
     "ece_calibrated": "cal. error",
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
+    "macro_recall": "UAR",
     "mae": "mean error",
     "rmse": "RMSE",
     "r2": "R2",
@@ -37,7 +38,9 @@ def tasks(
     picture: Annotated[
         list[str] | None, typer.Option("--picture", help="A column of pictures: paths beside the file, or bytes.")
     ] = None,
-    sound: Annotated[list[str] | None, typer.Option("--sound", help="A column of sounds: not in this version.")] = None,
+    sound: Annotated[
+        list[str] | None, typer.Option("--sound", help="A column of sounds: paths beside the file, or bytes.")
+    ] = None,
     category: Annotated[
         list[str] | None, typer.Option("--category", help="Numbers that are only names (a region). May be repeated.")
     ] = None,
@@ -54,7 +57,10 @@ def tasks(
         str | None, typer.Option("--models", help="Names of models with commas.", show_default="every one that applies")
     ] = None,
     encoder: Annotated[
-        list[str] | None, typer.Option("--encoder", help="Encode text with this too: sentence or static.")
+        list[str] | None,
+        typer.Option(
+            "--encoder", help="Text too by sentence or static; sound by spectrogram, sound, speech, speech-en."
+        ),
     ] = None,
     prepare: Annotated[
         str | None,
@@ -73,7 +79,7 @@ def tasks(
         Path | None, typer.Option("--predictions", help="Write every answer: .parquet, .csv or .jsonl.")
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option("--cache", help="Folder where vectors of texts and pictures are kept.")
+        Path | None, typer.Option("--cache", help="Folder where vectors of texts, pictures and sounds are kept.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same numbers.")] = 0,
     json: Json = False,

@@ -304,6 +304,21 @@ def macro_f1(truth: npt.ArrayLike, said: npt.ArrayLike, *, weight: Floats | None
     return _ratio(np.where(told, each, 0).sum(-1), told.sum(-1)).reshape(w.shape[:-1])
 
 
+def macro_recall(truth: npt.ArrayLike, said: npt.ArrayLike, *, weight: Floats | None = None) -> Floats:
+    """Return the mean over the true classes of the share of their rows that were said: unweighted average recall.
+
+    In a draw that holds none of a class it is left out (Schuller et al. 2009, section 5). O(draws x rows).
+    """
+    y, s, w = _aligned("metrics.macro_recall", truth, said, weight)
+    classes, codes = np.unique(y, return_inverse=True)
+    true = sp.csr_matrix((np.ones(y.size), (np.arange(y.size), codes)), shape=(y.size, classes.size))
+    rows = np.atleast_2d(w) @ true
+    hit = np.atleast_2d(w) @ true.multiply((y == s)[:, None].astype(np.float64)).tocsr()
+    each = np.divide(hit, rows, out=np.full(rows.shape, np.nan), where=rows > 0)
+    told = np.isfinite(each)
+    return _ratio(np.where(told, each, 0).sum(-1), told.sum(-1)).reshape(w.shape[:-1])
+
+
 def log_loss_of_classes(truth: npt.ArrayLike, shares: Floats, *, weight: Floats | None = None) -> Floats:
     """Return -mean(ln p of the true class), nats, p clipped as in `log_loss`; `shares` [n, classes]."""
     y, p = _shares("metrics.log_loss_of_classes", truth, shares)

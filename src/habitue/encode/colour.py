@@ -15,9 +15,9 @@ import numpy.typing as npt
 import polars as pl
 
 from habitue.core.errors import SettingsError
-from habitue.encode.pixels import Pixels, Refusal, decoded, described
+from habitue.encode.pixels import Pixels, decoded, described
 from habitue.encode.things import check
-from habitue.encode.vectors import Dense, Encoder, Vectors
+from habitue.encode.vectors import Dense, Encoder, Refusal, Vectors
 
 BINS = (5, 8, 8)  # of L in 0..100, a and b in -80..80
 DIMENSION = 5 * 8 * 8

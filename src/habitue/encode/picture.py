@@ -15,9 +15,9 @@ import polars as pl
 
 from habitue.core.errors import SettingsError
 from habitue.encode import onnx, weights
-from habitue.encode.pixels import Pixels, Refusal, decoded
+from habitue.encode.pixels import Pixels, decoded
 from habitue.encode.things import check
-from habitue.encode.vectors import Dense, Encoder, Vectors, assemble, refusals, unit
+from habitue.encode.vectors import Dense, Encoder, Refusal, Vectors, assemble, refusals, unit
 
 DIMENSION = 1280
 SIDES = {"lite0": 224, "lite1": 240, "lite2": 260}  # pixels

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,22 +16,13 @@ import numpy.typing as npt
 import polars as pl
 
 from habitue.core.extras import need
-from habitue.encode.things import read_file
-from habitue.encode.vectors import Dense, Encoder, Vectors, assemble, refusals, unit
+from habitue.encode.things import in_order, read_file
+from habitue.encode.vectors import Dense, Encoder, Refusal, Vectors, collected, unit
 
 T = TypeVar("T")
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 WHITE = (255, 255, 255)
-AHEAD = 16  # pictures decoded before they are asked for, each worker: bounds the memory
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3]
-
-
-class Refusal(Exception):
-    """Why one picture cannot be used."""
-
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(code, sentence)
-        self.code, self.sentence = code, sentence
 
 
 def decoded(
@@ -56,32 +45,18 @@ def decoded(
         except Refusal as refusal:
             return refusal
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow on strange files, from any thread: the refusal says it in words
-        waiting: deque[tuple[int, Future[T | Refusal]]] = deque()
-        for place, content in enumerate(things[column]):
-            waiting.append((place, pool.submit(one, content)))
-            if len(waiting) > AHEAD * workers:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        for done, future in waiting:
-            yield done, future.result()
+        yield from in_order(things[column], one, workers=workers)
 
 
 def described(
     things: pl.DataFrame, make: Callable[[Pixels], Dense], by: Encoder, *, side: int, largest: int, workers: int
 ) -> Vectors:
     """Return one unit row per picture, make(pixels) float32[D]; for modalities that need nothing but the pixels."""
-    ids = things["id"].to_list()
-    told, places, rows = [], [], []
-    for place, made in decoded(things, make, side=side, largest=largest, workers=workers):
-        if isinstance(made, Refusal):
-            told.append((ids[place], made.code, made.sentence))
-        else:
-            places.append(place)
-            rows.append(made)
-    matrix = np.stack(rows) if rows else np.zeros((0, by.dimension), dtype=np.float32)
-    return assemble(ids, by, np.array(places, dtype=np.intp), unit(matrix), refusals(told))
+    seen = decoded(things, make, side=side, largest=largest, workers=workers)
+    lengths = ((place, made if isinstance(made, Refusal) else unit(made[None])[0]) for place, made in seen)
+    return collected(things["id"].to_list(), by, lengths)
 
 
 def _open(content: Any, column: str, largest: int, formats: list[str]) -> Any:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
 from habitue.core.errors import SchemaError
 
+T = TypeVar("T")
+
 SENSES = ("text", "path", "bytes")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # line ends and tabs too: an encoder reads one line
 HASH_BYTES = 16
 LARGEST_FILE = 1 << 28
+AHEAD = 16  # things decoded before they are asked for, each worker: bounds the memory
 NO_TEXT = ("no_text", "It holds no text to encode.")
 
 
@@ -66,6 +71,19 @@ def contents(things: pl.DataFrame) -> list[bytes]:
     return [_content(columns, row) for row in things.select(columns).iter_rows()]
 
 
+def in_order(contents: Iterable[Any], make: Callable[[Any], T], *, workers: int) -> Iterator[tuple[int, T]]:
+    """Yield (place, make(content)) in order, made in `workers` threads, few of them ahead of whoever asks."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[tuple[int, Future[T]]] = deque()
+        for place, content in enumerate(contents):
+            waiting.append((place, pool.submit(make, content)))
+            if len(waiting) > AHEAD * workers:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        for done, future in waiting:
+            yield done, future.result()
+
+
 def _content(columns: Sequence[str], row: Sequence[Any]) -> bytes:
     state = hashlib.sha256()
     for column, value in zip(columns, row, strict=True):
@@ -84,10 +102,15 @@ def _utf8(text: str) -> bytes:
 
 
 def read_file(path: str) -> bytes | None:
-    """Return the bytes of a file, or None when it cannot be read or is larger than 256 MB."""
+    """Return the bytes of a file, or None when it cannot be read, is no plain file, or is larger than 256 MB."""
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+        file = Path(path)
+        if not file.is_file():  # a pipe would be waited for
+            return None
+        length = file.stat().st_size
+        if length > LARGEST_FILE:
+            return None
+        with file.open("rb") as opened:
+            return opened.read(length)
     except (OSError, ValueError):  # ValueError: a name with a null character
         return None
-    return data if len(data) <= LARGEST_FILE else None

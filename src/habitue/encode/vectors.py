@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -69,6 +69,14 @@ class Vectors:
         return np.asarray(self.matrix.toarray() if sp.issparse(self.matrix) else self.matrix, dtype=np.float32)
 
 
+class Refusal(Exception):
+    """Why one thing cannot be encoded: one word with underscores, and a sentence."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(code, sentence)
+        self.code, self.sentence = code, sentence
+
+
 def refusals(rows: Sequence[tuple[str, str, str]]) -> pl.DataFrame:
     """Return the frame (id, code, sentence) of things without a vector."""
     return pl.DataFrame(list(rows), schema=REFUSED, orient="row")
@@ -90,6 +98,19 @@ def assemble(
     encoded = np.zeros(len(ids), dtype=bool)
     matrix[places], encoded[places] = rows, True
     return Vectors(tuple(ids), matrix, encoded, encoder.name, digest(encoder, ids, matrix), refused)
+
+
+def collected(ids: Sequence[str], by: Encoder, made: Iterable[tuple[int, Dense | Refusal]]) -> Vectors:
+    """Build Vectors of (place, row float32[D] or why not), in any order; a place that does not come has no row."""
+    told, places, rows = [], [], []
+    for place, row in made:
+        if isinstance(row, Refusal):
+            told.append((ids[place], row.code, row.sentence))
+        else:
+            places.append(place)
+            rows.append(row)
+    matrix = np.stack(rows) if rows else np.zeros((0, by.dimension), dtype=np.float32)
+    return assemble(ids, by, np.array(places, dtype=np.intp), matrix, refusals(told))
 
 
 def digest(encoder: Encoder, ids: Sequence[str], matrix: Dense) -> str:

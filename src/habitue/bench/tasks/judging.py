@@ -27,6 +27,7 @@ WORDS = {
     "f1": "F1 of the rarer class",
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
+    "macro_recall": "average recall (UAR)",
     "log_loss": "log loss",
     "brier": "Brier score",
     "ece": "calibration error",
@@ -129,7 +130,7 @@ def _names(data: Data, one: Answers) -> tuple[str, ...]:
         return ("mae", "rmse", *(("r2",) if varied else ()), *(("spearman",) if told else ()))
     both = ("accuracy", "macro_f1", "log_loss", "ece", "log_loss_calibrated", "ece_calibrated")
     if data.target.kind == "classes":
-        return both
+        return (*both[:2], "macro_recall", *both[2:])
     if np.unique(data.target.values[one.row]).size < 2:
         return ("accuracy", "log_loss", "brier", "ece", "log_loss_calibrated", "ece_calibrated")
     return ("auc", "ap", "f1", "brier", *both)
@@ -142,8 +143,10 @@ def _metric(name: str, data: Data, one: Answers, rows: Ints) -> Metric:
         of = {"mae": metrics.mae, "rmse": metrics.rmse, "r2": metrics.r2, "spearman": metrics.spearman}[name]
         return lambda weight: of(truth, said, weight=weight)
     likeliest = said.argmax(axis=1)
-    if name in ("accuracy", "macro_f1"):
-        judge_ = metrics.accuracy if name == "accuracy" else metrics.macro_f1
+    if name in ("accuracy", "macro_f1", "macro_recall"):
+        judge_ = {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1, "macro_recall": metrics.macro_recall}[
+            name
+        ]
         return lambda weight: judge_(truth, likeliest, weight=weight)
     shares = calibrated if name.endswith("_calibrated") else said
     if data.target.kind == "classes":

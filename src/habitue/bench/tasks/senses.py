@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +18,26 @@ import scipy.sparse as sp
 
 from habitue import encode
 from habitue.core.errors import UsageError, did_you_mean
+from habitue.encode import acoustics, speech
 from habitue.model.tabular import ngrams
 
 if TYPE_CHECKING:
     from habitue.bench.tasks.reading import Columns
 
-ENCODERS = ("sentence", "static")  # frozen encoders of text
+TEXTS = ("sentence", "static")  # frozen encoders of text
+SOUNDS: dict[str, tuple[str, Any]] = {  # of sound: the modality and its settings
+    "spectrogram": ("spectrogram", None),
+    "sound": ("sound", None),
+    "speech": ("speech", None),
+    "speech-en": ("speech", speech.Config(size="tiny-en")),
+}
 
 
 @dataclass(frozen=True)
 class Sensed:
     """What was read, and the sentences on what could not be."""
 
+    numbers: pl.DataFrame = field(default_factory=pl.DataFrame)  # those of sounds that have names
     texts: dict[str, sp.csr_matrix] = field(default_factory=dict)
     vectors: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -38,10 +46,11 @@ class Sensed:
 
 
 def read(frame: pl.DataFrame, columns: Columns, *, folder: Path, encoders: Sequence[str], cache: Path | None) -> Sensed:
-    """Count n-grams of every text column and run the encoders named; paths of pictures are relative to `folder`.
+    """Count n-grams of every text column, tell how sounds sound, and run the encoders named.
 
-    A text or picture that cannot be read leaves its row without this modality; how many is said in `notes`. Raises
-    UsageError for sound, an unknown encoder, and a column that is no text or picture.
+    Paths of pictures and sounds are relative to `folder`. A text, picture or sound that cannot be read leaves its row
+    without this modality; how many is said in `notes`. Raises UsageError for an unknown encoder, one that has nothing
+    to encode, and a column that is no text, picture or sound.
     """
     began = time.process_time()
     _possible(frame, columns, encoders)
@@ -54,57 +63,64 @@ def read(frame: pl.DataFrame, columns: Columns, *, folder: Path, encoders: Seque
         long = int((written.str.len_chars() > ngrams.Config().longest).fill_null(False).sum())
         if long:
             notes.append(f"{long:,} texts of '{name}' are longer than {ngrams.Config().longest:,} letters and are cut")
-        for encoder in encoders:
+        for encoder in (e for e in encoders if e in TEXTS):
             things = pl.DataFrame({"id": _ids(frame), "text": written})
             vectors[f"{name} ({encoder})"] = _encoded(encoder, things, name, notes, cache)
     for name in columns.pictures:
-        given = frame[name]
-        if given.dtype == pl.Binary:
-            things = pl.DataFrame({"id": _ids(frame), "bytes": given})
-        else:
-            paths = [None if p is None else str(folder / p) for p in given.cast(pl.String)]
-            things = pl.DataFrame({"id": _ids(frame), "path": pl.Series(paths, dtype=pl.String)})
-        vectors[name] = _encoded("picture", things, name, notes, cache)
-    modalities = (*(("text",) if columns.texts else ()), *(("picture",) if columns.pictures else ()))
-    return Sensed(texts, vectors, tuple(notes), modalities, time.process_time() - began)
+        vectors[name] = _encoded("picture", _media(frame, name, folder), name, notes, cache)
+    numbers: list[pl.Series] = []
+    for name in columns.sounds:
+        things = _media(frame, name, folder)
+        told = _encoded("acoustics", things, name, notes, cache).astype(np.float64)
+        numbers += [pl.Series(f"{name}: {what}", told[:, i]) for i, what in enumerate(acoustics.NAMES)]
+        for encoder in (e for e in encoders if e in SOUNDS):
+            modality, config = SOUNDS[encoder]
+            vectors[f"{name} ({encoder})"] = _encoded(modality, things, name, [], cache, config)  # noted above
+    named = {"text": columns.texts, "picture": columns.pictures, "sound": columns.sounds}
+    modalities = tuple(modality for modality, some in named.items() if some)
+    return Sensed(pl.DataFrame(numbers), texts, vectors, tuple(notes), modalities, time.process_time() - began)
+
+
+def _media(frame: pl.DataFrame, name: str, folder: Path) -> pl.DataFrame:
+    """Return the things of a column of bytes, or of paths relative to `folder`."""
+    given = frame[name]
+    if given.dtype == pl.Binary:
+        return pl.DataFrame({"id": _ids(frame), "bytes": given})
+    paths = [None if p is None else str(folder / p) for p in given.cast(pl.String)]
+    return pl.DataFrame({"id": _ids(frame), "path": pl.Series(paths, dtype=pl.String)})
 
 
 def _possible(frame: pl.DataFrame, columns: Columns, encoders: Sequence[str]) -> None:
-    if columns.sounds:
-        raise UsageError(
-            "--sound",
-            found=f"'{columns.sounds[0]}' is named, and no encoder of sound is in this version",
-            consequence="Nothing could be learnt from it",
-            remedy="Leave --sound out; --drop the column when it holds paths",
-        )
     for name in columns.texts:
         if frame.schema[name].is_nested() or frame.schema[name] == pl.Binary:
             raise _no("--text", name, frame.schema[name], "text")
-    for name in columns.pictures:
-        if frame.schema[name] not in (pl.Binary, pl.String):
-            raise _no("--picture", name, frame.schema[name], "bytes, or paths relative to the data file")
+    for option, names in (("--picture", columns.pictures), ("--sound", columns.sounds)):
+        for name in names:
+            if frame.schema[name] not in (pl.Binary, pl.String):
+                raise _no(option, name, frame.schema[name], "bytes, or paths relative to the data file")
     for encoder in encoders:
-        if encoder not in ENCODERS:
+        if encoder not in (*TEXTS, *SOUNDS):
             raise UsageError(
                 "--encoder",
-                found=f"there is no encoder of text called '{encoder}'",
-                consequence="No text can be encoded",
-                remedy=did_you_mean(encoder, ENCODERS),
+                found=f"there is no encoder called '{encoder}'",
+                consequence="Nothing can be encoded with it",
+                remedy=did_you_mean(encoder, (*TEXTS, *SOUNDS)),
             )
-    if encoders and not columns.texts:
-        raise UsageError(
-            "--encoder",
-            found="no column of text is named",
-            consequence="There is nothing to encode",
-            remedy="Name one with --text COLUMN",
-        )
+        kind, some = ("text", columns.texts) if encoder in TEXTS else ("sound", columns.sounds)
+        if not some:
+            raise UsageError(
+                "--encoder",
+                found=f"'{encoder}' reads {kind}, and no column of {kind} is named",
+                consequence="There is nothing to encode",
+                remedy=f"Name one with --{kind} COLUMN",
+            )
 
 
 def _encoded(
-    modality: str, things: pl.DataFrame, name: str, notes: list[str], cache: Path | None
+    modality: str, things: pl.DataFrame, name: str, notes: list[str], cache: Path | None, config: Any = None
 ) -> npt.NDArray[np.float32]:
     """Return [N, D] with NaN in the rows that have no vector, and add a note on those."""
-    found = encode.run(modality, things, cache=cache)
+    found = encode.run(modality, things, config, cache=cache)
     matrix = np.array(found.dense, dtype=np.float32)
     matrix[~found.encoded] = np.nan
     reasons = found.refused.group_by("code").agg(pl.len(), pl.col("sentence").first()).sort("code")
