@@ -13,6 +13,8 @@ from habitue import pipeline
 from habitue.collect import synthetic
 from habitue.core.errors import ModelError
 from habitue.core.schemas import CONSENT
+from habitue.prepare import buckets, timeline
+from habitue.prepare.activity import activity
 from habitue.protect import consent, identities, people
 
 MAPPING = """\
@@ -165,6 +167,32 @@ def test_nobody_may_be_used_is_said(shop):
         opened.train()
     says(opened, "c7", "personalisation", True, dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
     assert past(opened).histories.user_keys.tolist() == [key(opened, "c7")]
+
+
+def test_bucket_by_bucket_the_same_people_are_left_out(shop):
+    """Withdrawn today, withdrawn for a while, not counted at all, and joined to somebody who has withdrawn."""
+    moments = past(shop).train_features.filter(user_key=key(shop, "c3"))["as_of"].to_list()
+    says(shop, "c7", "personalisation", False, END - dt.timedelta(days=1))
+    says(shop, "c3", "personalisation", False, moments[2])
+    says(shop, "c3", "personalisation", True, moments[5])
+    says(shop, "c8", "analytics", False, END - dt.timedelta(days=1))
+    says(shop, "c9", "personalisation", False, END - dt.timedelta(days=20))
+    people.merge(shop.space.identities, key(shop, "c10"), into=key(shop, "c9"), at=END, source="test")
+    lake, ids = shop.space.lake, shop.space.identities
+    tables = pipeline.read(shop.space, shop.plan)
+    asked = {"joins": people.joins(ids), "consents": tables.consents}
+    for agreed in (consent.PERSONALISATION, consent.ANALYTICS):
+        whole = pipeline.look_back(tables, as_of=END, plan=shop.plan, purpose=agreed)[0]
+        for rows in (whole.features, whole.train_features):
+            at = rows["as_of"].unique().sort().to_list()
+            found = buckets.features(lake, as_of=at, purpose=agreed, **asked)
+            assert found.equals(rows.sort("as_of", "user_key")) and found.height > 50
+    assert buckets.whole(buckets.timeline(lake, **asked)).equals(timeline(tables.events))
+    counted = buckets.activity(lake, gap=dt.timedelta(hours=1), **asked)
+    assert counted.equals(activity(tables.events, gap=dt.timedelta(hours=1)))
+    assert counted.height == 58 and buckets.activity(lake, gap=dt.timedelta(hours=1)).height == 60
+    asked["purpose"] = consent.PERSONALISATION
+    assert buckets.activity(lake, gap=dt.timedelta(hours=1), **asked).height == 56  # without c7, c8, and c9 with c10
 
 
 def test_an_audience_holds_only_who_granted_marketing(shop):

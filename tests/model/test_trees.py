@@ -1,16 +1,21 @@
 import dataclasses
 import datetime as dt
+import hashlib
+import re
+from pathlib import Path
 
 import lightgbm
 import numpy as np
 import polars as pl
 import pytest
 
-from habitue.core.errors import ModelError
+from habitue import plan
+from habitue.core.errors import ModelError, SettingsError
 from habitue.core.runtime import Runtime
 from habitue.core.schemas import FEATURES, LABELS
-from habitue.model import trees
+from habitue.model import artifact, trees
 from habitue.model.past import check_past
+from habitue.prepare import recipe
 
 RUNTIME = Runtime(seed=3, threads=1)
 HORIZON = dt.timedelta(days=30)
@@ -171,3 +176,83 @@ def test_too_few_rows_are_refused_in_words(make):
     ):
         trees.fit(past, trees.Config(), runtime=RUNTIME)
     trees.fit(past, trees.Config(least_rows=49), runtime=RUNTIME)
+
+
+def hashed(state) -> str:
+    return hashlib.sha256("".join((*state.churn, *state.value)).encode()).hexdigest()
+
+
+EVERY = "outliers=isolation,impute=model,scale=quantile,reduce=pca,balance=over"
+
+
+def test_preparations_reach_the_trees_and_are_learnt_from_the_rows_of_training_alone(make, monkeypatch):
+    past, _ = make(noise=2.0)
+    plain = trees.fit(past, trees.Config(), runtime=RUNTIME)
+    assert plain.prepared is None and plain.shift == 0
+    learnt = []
+    fit = recipe.fit
+    monkeypatch.setattr(
+        trees.recipe,
+        "fit",
+        lambda rows, *a, until, **m: learnt.append((rows, until)) or fit(rows, *a, until=until, **m),
+    )
+    state = trees.fit(past, trees.Config(prepare=EVERY), runtime=RUNTIME)
+    assert hashed(state) != hashed(plain) and state.features == plain.features
+    assert [name for name, _ in state.prepared.steps] == ["outliers", "impute", "scale", "reduce"]
+    names = lightgbm.Booster(model_str=state.churn[0]).feature_name()
+    assert names and all(name.startswith("pc") for name in names)
+    (every, by), (early, latest) = learnt
+    assert by == past.as_of and every.height == past.train_labels.height
+    assert latest == past.train_labels["as_of"].max() > early["as_of"].max() and early.height < every.height
+    other = dataclasses.replace(past, features=past.features.with_columns(pl.col("days", "orders") * 9))
+    assert hashed(trees.fit(other, trees.Config(prepare=EVERY), runtime=RUNTIME)) == hashed(state)
+
+
+def test_what_was_prepared_is_kept_without_pickle(make, tmp_path):
+    past, _ = make(noise=2.0)
+    for number, prepare in enumerate((EVERY, "impute=median,outliers=iqr,scale=robust,reduce=lda", "impute=constant")):
+        state = trees.fit(past, trees.Config(prepare=prepare), runtime=RUNTIME)
+        artifact.save(tmp_path / str(number), "trees", state, {})
+        again = artifact.load(tmp_path / str(number)).state
+        assert trees.predict(again, past).equals(trees.predict(state, past))
+
+
+def test_balanced_chances_are_brought_back_to_the_share_of_all(make):
+    past, truth = make(noise=6.0, users=400)
+    rare = past.train_labels.filter(~pl.col("churned") | (pl.col("user_key") % 8 == 0))
+    past = dataclasses.replace(past, train_labels=rare)
+    share = rare["churned"].mean()
+    said = {
+        name: trees.predict(trees.fit(past, trees.Config(prepare=name), runtime=RUNTIME), past)["churn"].to_numpy()
+        for name in ("", "balance=over", "balance=under")
+    }
+    assert share < 0.2
+    for name in ("balance=over", "balance=under"):
+        assert abs(said[name].mean() - said[""].mean()) < 0.05, name
+        assert np.corrcoef(said[name], said[""])[0, 1] > 0.9
+    assert trees.fit(past, trees.Config(prepare="balance=over"), runtime=RUNTIME).shift == pytest.approx(
+        np.log((1 - share) / share), rel=0.01
+    )
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        ("impute=medain", r"there is no preparation 'impute=medain'.*Did you mean 'median'\?"),
+        ("scle=robust", r"there is no preparation 'scle=robust'.*Did you mean 'scale'\?"),
+        ("impute=interpolate", r"trees, setting 'prepare': interpolate\. Each row is the moment.*Fill gaps by"),
+    ],
+)
+def test_a_preparation_that_is_not_there_stops_the_plan(prepare, words, tmp_path):
+    (tmp_path / "habitue.toml").write_text(f'[blend.trees]\nprepare = "{prepare}"\n')
+    with pytest.raises(SettingsError, match=words):
+        plan.load(tmp_path / "habitue.toml")
+    (tmp_path / "habitue.toml").write_text('[blend.trees]\nprepare = "impute=median,balance=under"\n')
+    assert plan.load(tmp_path / "habitue.toml").blend.trees.prepare == "impute=median,balance=under"
+
+
+def test_the_page_shows_a_plan_that_loads(tmp_path):
+    page = (Path(__file__).parents[2] / "docs/prepare.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```toml plan\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "habitue.toml").write_text(shown)
+    assert plan.load(tmp_path / "habitue.toml").blend.trees.prepare == "outliers=winsorise,impute=median"

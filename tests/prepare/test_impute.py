@@ -82,3 +82,19 @@ def test_the_model_reads_the_other_columns():
     asked = pl.DataFrame({"a": [2.0, -1.0], "b": [None, None], "c": [0.0, 0.0]}, schema_overrides={"b": pl.Float64})
     assert apply(state, asked)["b"].to_list() == pytest.approx([7.0, -2.0], abs=0.05)
     assert apply(state, rows).equals(rows)  # what is known stays to the bit
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_models_kept_as_arrays_fill_what_scikit_learns_chain_fills():
+    from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+    from sklearn.impute import IterativeImputer
+
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(80, 4)) @ rng.normal(size=(4, 4))
+    table[rng.random(table.shape) < 0.2] = np.nan
+    known, asked = (pl.DataFrame(part, schema=list("abcd"), orient="row") for part in (table[:60], table[60:]))
+    theirs = IterativeImputer(max_iter=10, random_state=0, tol=1e-3).fit(table[:60])
+    ours = apply(fit(known, Config("model", flags=False)), asked).to_numpy()
+    np.testing.assert_allclose(ours, theirs.transform(table[60:]), rtol=1e-9)
+    alone = apply(fit(known, Config("model", flags=False)), asked[3:4]).to_numpy()
+    assert np.array_equal(alone[0], ours[3])

@@ -35,6 +35,9 @@ currency = "{currency}"    # ISO 4217; of files whose mapping names none
 # personalisation = true  # learnt from and answered in person
 # marketing = false       # in an exported audience
 
+# [blend.trees]           # what is done to the features of customers first (docs/prepare.md); default: nothing
+# prepare = "outliers=winsorise,impute=median"
+
 # [erase]
 # sign = true             # receipts of erasures are signed with the key in HABITUE_SIGNING_KEY; default: false
 

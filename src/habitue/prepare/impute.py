@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from habitue.core.errors import LeakageError, SettingsError, did_you_mean
-from habitue.core.metrics import Floats
+from habitue.core.metrics import Floats, Ints
 from habitue.prepare.leakage import check_times
 from habitue.prepare.numbers import matrix, numbers, present, put, seconds
 
@@ -42,6 +42,16 @@ class Config:
 
 
 @dataclass(frozen=True)
+class Chain:
+    """Linear models in the order in which they are asked; what they need is filled by `start` at first."""
+
+    start: Floats  # [C]
+    columns: Ints  # [M] the column each model fills
+    weights: Floats  # [M, C], 0 for that column itself
+    intercepts: Floats  # [M]
+
+
+@dataclass(frozen=True)
 class State:
     """What was learnt."""
 
@@ -50,7 +60,7 @@ class State:
     values: Floats  # [C] what fills each column where nothing better is known
     flagged: tuple[str, ...]
     series: Mapping[str, Series] = field(default_factory=dict)  # interpolate: by column
-    model: Any = None  # model: scikit-learn's
+    model: Chain | None = None
 
 
 def fit(rows: pl.DataFrame, config: Config | None = None, *, until: dt.datetime | None = None) -> State:
@@ -86,7 +96,7 @@ def apply(state: State, rows: pl.DataFrame) -> pl.DataFrame:
     table = matrix(rows, state.columns)
     unknown = np.isnan(table)
     if state.model is not None:
-        filled = state.model.transform(table) if rows.height else table
+        filled = _asked(state.model, table)
     elif state.config.method == "interpolate":
         filled = _between(state, rows, table)
     else:
@@ -156,7 +166,7 @@ def _between(state: State, rows: pl.DataFrame, table: Floats) -> Floats:
     return filled
 
 
-def _model(table: Floats, values: Floats, config: Config) -> Any:
+def _model(table: Floats, values: Floats, config: Config) -> Chain:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer
@@ -165,4 +175,25 @@ def _model(table: Floats, values: Floats, config: Config) -> Any:
     model = IterativeImputer(max_iter=ROUNDS, random_state=config.seed, keep_empty_features=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the number of rounds is a setting here
-        return model.fit(known)
+        model.fit(known)
+    asked = model.imputation_sequence_
+    weights = np.zeros((len(asked), table.shape[1]))
+    for row, one in zip(weights, asked, strict=True):
+        row[one.neighbor_feat_idx] = one.estimator.coef_
+    return Chain(
+        start=np.asarray(model.initial_imputer_.statistics_, dtype=np.float64),
+        columns=np.array([one.feat_idx for one in asked], dtype=np.int64),
+        weights=weights,
+        intercepts=np.array([one.estimator.intercept_ for one in asked], dtype=np.float64),
+    )
+
+
+def _asked(chain: Chain, table: Floats) -> Floats:
+    """Fill what is unknown by one model after the other; a row comes out the same in any company."""
+    unknown = np.isnan(table)
+    filled = np.where(unknown, chain.start, table)
+    for column, weights, intercept in zip(chain.columns, chain.weights, chain.intercepts, strict=True):
+        gaps = unknown[:, column]
+        if gaps.any():
+            filled[gaps, column] = (filled[gaps] * weights).sum(axis=1) + intercept
+    return filled

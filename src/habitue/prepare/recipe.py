@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,12 @@ def learnt_from(state: State, rows: pl.DataFrame, classes: npt.ArrayLike | None 
         return kept
     told = np.asarray(classes)[kept]
     return np.asarray(kept[balance.rows(told, state.recipe.balance)], dtype=np.int64)
+
+
+def answering(state: State) -> State:
+    """Return `state` without what only rows of training need (the forest of isolation): arrays, numbers and words."""
+    kept = ((name, replace(step, forest=None) if name == "outliers" else step) for name, step in state.steps)
+    return State(state.recipe, tuple(kept))
 
 
 def parse(text: str) -> Recipe:
