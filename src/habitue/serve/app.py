@@ -10,7 +10,7 @@ from litestar.datastructures import State
 
 from habitue.collect import receiver as collect
 from habitue.core.workspace import Workspace
-from habitue.serve import collecting
+from habitue.serve import collecting, snippet
 from habitue.serve.keys import Door
 
 
@@ -32,6 +32,7 @@ def create(workspace: Workspace, *, config: collect.Config | None = None) -> Lit
 
     return Litestar(
         route_handlers=[
+            snippet.script,  # GET  /habitue.js, for shops without a tracker
             collecting.segment_message,  # POST /v1/{track,page,screen,identify,group,alias}, short {t,p,s,i,g,a}
             collecting.segment_batch,  # POST /v1/batch, /v1/b
             collecting.segment_settings,  # GET  /v1/projects/{key}/settings
