@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -76,6 +77,44 @@ def test_help_shows_examples(run, tmp_path):
 
 
 LIMIT = 2**30  # bytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of address space means something on Linux only")
+@pytest.mark.parametrize(
+    ("piece", "words"),
+    [
+        (b"2024-01-01,1,A,2\n" * 300_000, "inflates to more than 30 MB"),
+        (b"x" * 5_000_000, "longer than|do not close"),
+    ],
+    ids=["lines", "one line"],
+)
+def test_five_gigabytes_in_a_small_archive_stop_under_the_limit(shop, piece, words):
+    """Memory is bounded whatever an archive's ratio: members of one gzip, a thousand times the same."""
+    import gzip
+
+    packed = gzip.compress(piece)
+    with (shop / "bomb.csv").open("wb") as file:
+        file.write(gzip.compress(b"date,order,product,price\n"))
+        for _ in range(1_000):
+            file.write(packed)
+    assert (shop / "bomb.csv").stat().st_size < 30_000_000 < 5_000_000_000 <= len(piece) * 1_000
+    (shop / "bomb.toml").write_text(
+        'source = "b"\ntime_zone = "UTC"\ncolumns = {at = "date", order_id = "order", item_id = "product"}\n'
+    )
+    command = [HABITUE, "import", "bomb.csv", "--mapping", "bomb.toml", "-w", "shop", "--max-bytes", "30000000"]
+    if len(set(piece)) == 1:
+        command = command[:-2]  # it ends by itself: no record is that long
+    done = subprocess.run(
+        command,
+        cwd=shop,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT)),
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert re.search(words, done.stderr) and "Traceback" not in done.stderr
+    assert not list((shop / "shop/state").glob("import-*"))
 
 
 @pytest.mark.slow

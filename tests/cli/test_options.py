@@ -1,8 +1,12 @@
 """What can be written is known before the work."""
 
+import re
+from pathlib import Path
+
 import polars as pl
 import pytest
 
+from habitue.cli import options
 from habitue.cli.options import DOCUMENT, TABLES, can_be_written, write_table
 from habitue.core.errors import UsageError
 
@@ -38,3 +42,28 @@ def test_what_can_be_written_is_not(tmp_path, monkeypatch):
         assert read(path).equals(frame)
     with pytest.raises(UsageError, match="--out: 'table.xlsx' does not end in"):
         write_table(frame, tmp_path / "table.xlsx")
+
+
+FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "＝1", "＠x")
+
+
+def test_no_cell_and_no_header_of_a_csv_is_a_formula(tmp_path):
+    frame = pl.DataFrame({"=cmd": list(FORMULAS), "words": ["a=1"] * len(FORMULAS), "n": [-1.5] * len(FORMULAS)})
+    write_table(frame, tmp_path / "a.csv")
+    back = pl.read_csv(tmp_path / "a.csv")
+    assert back.columns == ["'=cmd", "words", "n"]
+    assert back["'=cmd"].to_list() == [f"'{text}" for text in FORMULAS]
+    assert back["words"].unique().to_list() == ["a=1"] and back["n"].unique().to_list() == [-1.5]  # a number is none
+    write_table(frame, tmp_path / "a.parquet")
+    assert pl.read_parquet(tmp_path / "a.parquet").equals(frame)  # no spreadsheet runs a Parquet file
+
+
+def test_every_table_leaves_by_one_door():
+    """Whatever a command writes as CSV goes through write_table; sums of what was read are no files."""
+    source = Path(options.__file__).parents[1]
+    writers = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if re.search(r"write_csv\([^)]|write_excel|csv\.writer", path.read_text(encoding="utf-8"))
+    }
+    assert writers == {"cli/options.py"}

@@ -3,8 +3,10 @@ from decimal import Decimal
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from habitue.collect.values import MONEY_LIMIT, moments, numbers, words
+from habitue.collect.values import MONEY_LIMIT, currencies, moments, numbers, truths, words
 
 LONDON = "Europe/London"
 
@@ -116,3 +118,24 @@ def test_typed_dates_are_local_midnights():
 def test_a_bare_number_is_no_time():
     read = moments(pl.Series([1_300_000_000]), zone=LONDON, time_format=None)
     assert (read.dtype, read.to_list()) == (pl.Datetime("us", "UTC"), [None])
+
+
+SOME = st.lists(st.none() | st.text(max_size=20) | st.text("0123456789.,:-+/TZ 年月日€¥$%eE", max_size=20), max_size=6)
+
+
+@settings(deadline=None)
+@given(
+    cells=SOME, decimal=st.sampled_from(".,"), form=st.sampled_from([None, "%d/%m/%Y %H:%M", "seconds", "microseconds"])
+)
+def test_any_text_is_a_value_or_is_said_to_be_none(cells, decimal, form):
+    raw = pl.Series("x", cells, dtype=pl.String)
+    blank = words(raw).is_null()
+    read, bad = numbers(raw, decimal=decimal)
+    assert read.drop_nulls().is_finite().all() and (read.is_null() == (bad | blank)).all()
+    said, unclear = truths(raw)
+    assert (said.is_null() == unclear).all() or (said.is_null() == (unclear | blank)).all()
+    met = moments(raw, zone=LONDON, time_format=form)
+    assert (
+        met.dtype == pl.Datetime("us", "UTC") and len(met) == len(raw) and met.filter(blank).null_count() == blank.sum()
+    )
+    assert currencies(raw).drop_nulls().str.contains("^[A-Z]{3}$").all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,14 +72,18 @@ def write_table(frame: pl.DataFrame, path: Path) -> None:
         frame.write_ndjson(path)
 
 
+_FORMULA = r"^\s*[=+\-@＝＋－＠]"  # wide letters too: spreadsheets take them for the others
+
+
 def _inert(frame: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
+    names = {name: f"'{name}" for name in frame.columns if re.match(_FORMULA, name)}
     return frame.with_columns(
-        pl.when(pl.col(name).str.contains(r"^[=+\-@\t\r]"))
+        pl.when(pl.col(name).str.contains(_FORMULA))
         .then(pl.concat_str(pl.lit("'"), pl.col(name)))
         .otherwise(pl.col(name))
         .alias(name)
         for name, kind in frame.schema.items()
         if kind == pl.String
-    )
+    ).rename(names)

@@ -111,6 +111,29 @@ def test_products_of_a_page(tmp_path, read):
     assert broken == {2: "bad_record"}
 
 
+ANYTHING = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text(max_size=6) | st.just("Product"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["@graph", "@type", "name", "sku", "brand", "offers", "aggregateRating", "price"]), inner
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(scripts=st.lists(ANYTHING, max_size=3))
+def test_any_json_ld_is_products_or_one_sentence(tmp_path_factory, scripts, read):
+    path = tmp_path_factory.mktemp("page") / "a.html"
+    path.write_text(page(json.dumps(PRODUCT), *map(json.dumps, scripts)), encoding="utf-8")
+    try:
+        assert "A" in read(path, ["sku"])["sku"].to_list()
+    except HabitueError as error:
+        assert "\n" not in str(error)
+
+
 def test_a_page_without_products_is_one_sentence(tmp_path, read):
     (tmp_path / "a.html").write_text("<html><body>Hello</body></html>")
     with pytest.raises(InputError, match="the page has no <script"):

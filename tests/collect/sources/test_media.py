@@ -2,6 +2,8 @@ import hashlib
 import os
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from habitue.collect.sources.media import describe, modality
 from habitue.core.errors import InputError
@@ -79,3 +81,21 @@ def test_an_empty_folder(tmp_path, read):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="the folder is empty"):
         read(tmp_path / "empty", ["path"])
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    parts=st.lists(st.sampled_from(["..", ".", "", "sub", "link.png", "C:", "~", "secret.png"]) | st.text(max_size=6))
+)
+def test_any_path_of_a_manifest_stays_inside_and_is_a_file_or_a_reason(folder, parts):
+    described = describe(folder, "/".join(parts))
+    reasons = ("path_outside", "no_such_file", "no_medium")
+    assert described in reasons if isinstance(described, str) else set(described) == {"modality", "sha256"}
+    secret = hashlib.sha256(PNG).hexdigest()
+    inside = {"SKU1_2.png", "inside.png"} & set(parts)
+    assert isinstance(described, str) or described["sha256"] != secret or inside
+
+
+@given(head=st.binary(max_size=64))
+def test_any_first_bytes_are_a_modality_or_none(head):
+    assert modality(head) in ("image", "audio", "video", "text", None)

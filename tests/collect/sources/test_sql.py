@@ -5,7 +5,10 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from habitue.collect.sources.blocks import text
 from habitue.collect.sources.sql import is_dsn, shown
 from habitue.core.errors import HabitueError, InputError, UsageError
 
@@ -44,6 +47,40 @@ def test_what_a_database_answers_is_one_sentence_and_nothing_is_written(shop, re
     before = shop.read_bytes()
     with pytest.raises(InputError, match=words):
         read(dsn(shop), ["item"], query=query)
+    assert shop.read_bytes() == before
+
+
+CELL = (
+    st.none()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)  # SQLite keeps NaN as null
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+    | st.binary(max_size=8)
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(cells=st.lists(CELL, min_size=1, max_size=6))
+def test_any_cell_of_a_database_comes_back_as_text(tmp_path_factory, read, cells):
+    path = tmp_path_factory.mktemp("sql") / "a.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE t (n INTEGER, x)")
+        connection.executemany("INSERT INTO t VALUES (?, ?)", list(enumerate(cells)))
+    connection.close()
+    assert read(dsn(path), ["x"], query="SELECT x FROM t ORDER BY n")["x"].to_list() == [text(cell) for cell in cells]
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    start=st.sampled_from(["", "SELECT ", "SELECT * FROM orders WHERE ", "PRAGMA ", "ATTACH "]),
+    rest=st.text(max_size=30),
+)
+def test_any_query_is_rows_or_one_sentence(shop, read, start, rest):
+    before = shop.read_bytes()
+    try:
+        read(dsn(shop), query=start + rest)
+    except HabitueError as error:
+        assert "\n" not in str(error) and "Traceback" not in str(error)
     assert shop.read_bytes() == before
 
 

@@ -1,7 +1,12 @@
 import json
 
+import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from habitue.collect.sources import Limits, trackers
+from habitue.collect.sources.blocks import from_records
 from habitue.collect.sources.trackers import ROW
 
 BASE = {
@@ -124,3 +129,51 @@ def test_strange_shapes_are_rows_and_no_crash(tmp_path, read, strange):
     assert len(rows(read, path)) == 2
     path = write(tmp_path / "b", ga4(), ga4(items=[None], event_params={"a": 1}, geo=3, traffic_source=[], ecommerce=1))
     assert len(rows(read, path)) == 2
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def of(*names, **fixed):
+    """Objects with some of a tracker's own keys, anything behind each."""
+    keys = st.dictionaries(st.sampled_from(names), JSON, max_size=5)
+    return st.builds(lambda told, **own: told | {k: v for k, v in own.items() if v != {}}, keys, **fixed)
+
+
+PRODUCT = of("product_id", "productId", "sku", "id", "name", "price", "quantity", "position", "category", "brand")
+SEGMENT = of(
+    *("messageId", "userId", "anonymousId", "event", "name", "timestamp", "sentAt", "receivedAt", "originalTimestamp"),
+    *("properties", "context", "traits", "channel", "type", "previousId"),
+    type=st.sampled_from(["track", "page", "screen", "identify", "alias", "group", None, 7, {}]),
+    event=st.sampled_from(["Order Completed", "Viewed Product", "Own", {}]),
+    properties=of(
+        "products", "revenue", "order_id", "query", products=st.lists(PRODUCT | JSON, max_size=3) | st.just({})
+    ),
+    context=of("page", "campaign", "location", "sessionId", "traits"),
+)
+GA4 = of(
+    *("event_name", "event_timestamp", "user_id", "user_pseudo_id", "event_params", "ecommerce", "geo", "items"),
+    *("traffic_source",),
+    event_params=st.lists(of("key", "value", value=of("string_value", "int_value", "double_value")) | JSON, max_size=3),
+    items=st.lists(of("item_id", "item_name", "price", "discount", "quantity", "index") | JSON, max_size=3),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(segments=st.lists(SEGMENT, max_size=4), rows_of_ga4=st.lists(GA4, max_size=4))
+def test_any_message_is_rows_or_a_reason(segments, rows_of_ga4):
+    for reader, messages in ((trackers.segment, segments), (trackers.ga4, rows_of_ga4), (trackers.identify, segments)):
+        pairs = enumerate(messages, start=1)
+        blocks = list(from_records(reader(pairs), None, limits=Limits(), where="test"))
+        met = {number for block in blocks for number in (*block.numbers, *block.broken)}
+        told = [m.get("type") for m in messages]
+        wanted = {n for n, kind in enumerate(told, start=1) if reader is not trackers.identify or kind in WHO}
+        assert met == wanted
+        assert all(dtype == pl.String for block in blocks for dtype in block.frame.dtypes)
+
+
+WHO = ("identify", "alias")
