@@ -43,7 +43,7 @@ _GA4_BESIDE = {  # parameters an event's `extra` keeps, by our names
     "payment_type": "payment_method",
     "shipping_tier": "shipping_method",
     "creative_name": "creative",
-    "creative_slot": "creative_slot",
+    "creative_slot": "promotion_position",
     "item_list_id": "list_id",
     "item_list_name": "list_name",
 }
@@ -108,8 +108,9 @@ def lines(message: Record) -> Iterator[Record | str]:
         return
     p = _dict(message.get("properties"))
     beside = {key: p[key] for key in OF_EVENT if p.get(key) is not None}
-    if kind == "track" and "promotion_id" in p:
-        beside["promotion_name"] = p.get("name")
+    if kind == "track" and "promotion_id" in p:  # a promotion has a name and a place of its own
+        beside |= {"promotion_name": p.get("name"), "promotion_position": p.get("position")}
+        p = p | {"position": None}
     context = _dict(message.get("context"))
     query = p.get("query")
     base: Record = {

@@ -42,7 +42,7 @@ def events(content: Record, *, received: dt.datetime) -> Messages:
                 "userId": content.get("userId"),
                 "anonymousId": session,
                 "timestamp": received if told is None else seconds(told),
-                "properties": {"product_id": event.get("itemId"), "value": event.get("eventValue")}
+                "properties": {"product_id": event.get("itemId")}
                 | properties
                 | {"recommendation_id": event.get("recommendationId")},
                 "context": {"sessionId": session},
@@ -50,6 +50,7 @@ def events(content: Record, *, received: dt.datetime) -> Messages:
         ):
             if isinstance(row, dict):
                 row["extra"] = row["extra"] | beside
+                row["value"] = event.get("eventValue")  # an order's revenue stands in the event of each of its items
             yield number, row
 
 

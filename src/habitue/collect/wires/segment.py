@@ -71,7 +71,9 @@ def _message(message: Record, sent: Any, received: dt.datetime) -> Iterator[Mess
         yield from trackers.lines(message)
     elif kind in ("identify", "alias", "group"):
         before = message.get("previousId") if kind == "alias" else message.get("anonymousId")
-        traits = message.get("traits") if kind == "identify" else None
+        traits = None
+        if kind == "identify":  # RudderStack's libraries put them into the context
+            traits = message.get("traits") or _inside(message, "traits")
         attributes = traits if isinstance(traits, dict) else {}
         yield Introduction(message.get("userId"), before, at, attributes, consent)
     else:
@@ -83,7 +85,11 @@ def _told(message: Record) -> Any:
 
 
 def _consent(message: Record) -> dict[str, Any]:
-    context = message.get("context")
-    said = context.get("consent") if isinstance(context, dict) else None
+    said = _inside(message, "consent")
     preferences = said.get("categoryPreferences") if isinstance(said, dict) else None
     return preferences if isinstance(preferences, dict) else {}
+
+
+def _inside(message: Record, name: str) -> Any:
+    context = message.get("context")
+    return context.get(name) if isinstance(context, dict) else None

@@ -1,8 +1,9 @@
 """Snowplow's tracker protocol: POST /com.snowplowanalytics.snowplow/tp2, and the pixel GET /i?e=...
 
-Every value is text. Time: at = received - (stm - dtm). A page ping tells how far the page was scrolled. Of
-self-describing events, `snowplow_ecommerce_action` and `site_search` are known with their entities; any other becomes
-an event of its schema's name (GA4's and Segment's names are known), whose data is read as Segment reads properties.
+Every value is text. Time: at = received - (stm - dtm), or the ttm, which the shop says is true. A page ping tells how
+far the page was scrolled. Of self-describing events, `snowplow_ecommerce_action` and `site_search` are known with their
+entities; any other becomes an event of its schema's name (GA4's and Segment's names are known), whose data is read as
+Segment reads properties.
 """
 
 from __future__ import annotations
@@ -77,15 +78,15 @@ def _event(event: Record, received: dt.datetime) -> Iterator[Message]:
         yield "no_event"
         return
     user = entities.get("user", [{}])[0]
-    told = milliseconds(event.get("ttm") or event.get("dtm"))
+    true, told = milliseconds(event.get("ttm")), milliseconds(event.get("dtm"))
     yield from trackers.lines(
         {
             "type": "track",
             "event": kind,
-            "messageId": event.get("eid") or unnamed(event, timed=told is not None),
+            "messageId": event.get("eid") or unnamed(event, timed=(true or told) is not None),
             "userId": event.get("uid") or user.get("id"),
             "anonymousId": event.get("duid") or event.get("nuid") or event.get("tnuid"),
-            "timestamp": corrected(told, milliseconds(event.get("stm")), received),
+            "timestamp": true or corrected(told, milliseconds(event.get("stm")), received),
             "properties": properties,
             "channel": event.get("p"),
             "context": {"sessionId": event.get("sid"), "page": {"path": _path(event.get("url"))}},
