@@ -14,7 +14,11 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/benchmarks.md"
-PARTS = {"quality": "How good the answers are", "speed": "How long they take, and how much they hold"}
+PARTS = {
+    "quality": "How good the answers are",
+    "speed": "How long they take, and how much they hold",
+    "reliability": "What they survive",
+}
 MAIN = (
     "ndcg@10",
     "hit@10",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from habitue.apply.spend import Season
+from habitue.collect.receiver import Config as Collect
 from habitue.core.settings import fill, read_toml
 from habitue.core.workspace import Config as Workspace
 from habitue.encode.text import Config as Words
@@ -35,6 +36,7 @@ class Plan:
     cut: dt.datetime | None = None  # the back-test's moment; None = horizon_days before the end of the data
     source: tuple[Source, ...] = ()
     season: Season = Season(factor=1.0, source="none was stated")  # of the horizon's level; fixed before it is opened
+    collect: Collect = field(default_factory=Collect)
     consent: Consent = field(default_factory=Consent)
     erase: Erase = field(default_factory=Erase)
     quality: Quality = field(default_factory=Quality)

@@ -68,8 +68,9 @@ def test_an_event_is_stored_under_a_key_and_its_raw_id_lies_only_among_the_ident
         "price": 2.5,
         "currency": "EUR",
         "source": "segment",
-        "import_id": "inbox-00000001",
+        "import_id": row["import_id"],
     }
+    assert row["import_id"].startswith("inbox-")
     assert row["user_key"] == identities.lookup(shop.identities, "user_id", "customer-0815")
     visitor = identities.lookup(shop.identities, "anonymous_id", "cookie-4711")
     assert people.joins(shop.identities).rows() == [(visitor, row["user_key"])]
@@ -231,6 +232,29 @@ def test_rows_of_somebody_erased_meanwhile_do_not_reach_the_lake(shop):
     assert sorted(shop.lake.read(EVENTS)["event_id"]) == ["m2", "m3"]
     known = identities.aliases(shop.identities)["user_key"]
     assert shop.lake.read(EVENTS)["user_key"].is_in(known.implode()).all()
+
+
+def test_what_is_refused_after_a_restart_is_kept_beside_what_was_refused_before(shop):
+    async def scenario(receiver):
+        return await send(receiver, 3)
+
+    for _ in range(3):
+        session(shop, scenario)
+    assert shop.lake.read(REFUSED).height == 3
+
+
+def test_two_turns_of_compaction_at_once_store_everything_once(shop):
+    async def scenario(receiver):
+        for number in range(3):
+            await send(receiver, track(number))
+            await asyncio.gather(receiver.compact(), receiver.compact())
+        cancelled = asyncio.ensure_future(receiver.compact())
+        await send(receiver, track(9))
+        cancelled.cancel()
+
+    session(shop, scenario)
+    assert sorted(shop.lake.read(EVENTS)["event_id"]) == ["m0", "m1", "m2", "m9"]
+    assert log.segments(shop.root / "inbox") == []
 
 
 def test_people_met_by_an_import_meanwhile_keep_their_keys(shop):

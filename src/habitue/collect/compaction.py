@@ -67,7 +67,7 @@ def _store(workspace: Workspace, path: Path) -> int:
                 for table, frame in new.items():
                     lake.append(table, frame)
     try:
-        path.unlink()
+        path.unlink(missing_ok=True)
     except OSError as error:
         raise LakeError(
             str(path),

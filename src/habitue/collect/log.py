@@ -1,6 +1,7 @@
 """What was received and is not in the lake yet: an append-only log, on the disk before anybody is told so.
 
-The folder holds segments `00000001.log`, each written from its start to its end and never changed. A segment is
+The folder holds segments, each written from its start to its end and never changed. A segment is named after the
+moment it was begun (microseconds since 1970, always later than the one before), so no two ever have one name. It is
 MAGIC, then records; a record is what one group of requests brought, written and fsynced as one:
 
     MARK | u32 length | u32 crc32(payload) | payload              (little endian)
@@ -16,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,8 +79,9 @@ class Log:
 
     def _start(self) -> None:
         """Make the next segment, and its name in the folder, durable."""
-        self._number = max([self._number, *map(_number, segments(self._folder))]) + 1
-        path = self._folder / f"{self._number:08d}{SUFFIX}"
+        latest = max([self._number, *map(_number, segments(self._folder))])
+        self._number = max(latest + 1, time.time_ns() // 1_000)
+        path = self._folder / f"{self._number:016d}{SUFFIX}"
         self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         self._end = 0
         _write_all(self._file, MAGIC)

@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -103,6 +104,7 @@ class Receiver:
         self._waiting_events = 0
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._compacting = threading.Lock()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="habitue-writer")
 
     async def start(self) -> None:
@@ -149,9 +151,12 @@ class Receiver:
 
     async def compact(self) -> int:
         """Bring what is in the inbox into the lake; returns how many lines were new to it. Raises LakeError."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._writer, self._log.rotate)
-        stored = await asyncio.to_thread(compaction.into_lake, self.workspace, self._log.closed())
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._log.rotate)
+        return await asyncio.to_thread(self._compacted)
+
+    def _compacted(self) -> int:
+        with self._compacting:  # whoever waited for the one before may be gone: it goes on in its thread
+            stored = compaction.into_lake(self.workspace, self._log.closed())
         self._inbox_bytes = self._log.size
         return stored
 

@@ -30,6 +30,10 @@ currency = "{currency}"    # ISO 4217; of files whose mapping names none
 # file = "orders.csv"
 # mapping = "orders.toml"
 
+# [collect]               # what `habitue serve` takes from trackers (docs/collect.md); these are the defaults
+# horizon_days = 30       # an event id met again within so many days is the same event
+# compact_s = 60.0        # at most so long until an event is in the lake
+
 # [consent]               # what it means that somebody has said nothing (docs/privacy.md); these are the defaults
 # analytics = true        # counted and grouped
 # personalisation = true  # learnt from and answered in person

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 import uvicorn
 import uvloop
 
+from habitue.collect import receiver as collect
+from habitue.core import settings
 from habitue.core.errors import HabitueError, UsageError
-from habitue.core.workspace import Workspace
+from habitue.core.workspace import PLAN, Workspace
 from habitue.serve import app
 
 CONNECTIONS = 2_000  # at once; one more is answered with 503
@@ -23,12 +25,14 @@ STOP_S = 20  # for requests under way when the server is stopped
 def run(workspace: Workspace, *, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; what was received is in the lake then. `ready` hears the address.
 
-    Raises UsageError when the port is taken, LakeError when the workspace cannot be used.
+    Raises UsageError when the port is taken, LakeError or SettingsError when the workspace cannot be used.
     """
+    section = settings.read_toml(workspace.plan).get("collect", {})  # the whole plan would load every model
+    config = settings.fill(collect.Config, section, where=f"{PLAN} [collect]")
     listening = _socket(host, port)
     server = _Server(
         uvicorn.Config(
-            app.create(workspace),
+            app.create(workspace, config=config),
             log_config=None,
             access_log=False,  # a query may hold ids
             lifespan="off",  # `_serve` does it, so that what goes wrong is said in words
