@@ -1,12 +1,14 @@
-"""What each preparation of a table buys, on three real tasks; every one learnt inside the folds.
+"""What each preparation of a table buys, on real tasks; every one learnt inside the folds.
 
-    HABITUE_DATA=... python benchmarks/quality/prepare.py [visits gaps reviews churn] [--out benchmarks/quality]
+    HABITUE_DATA=... python benchmarks/quality/prepare.py [visits gaps reviews churn series] [--out benchmarks/quality]
 
 visits   Online Shoppers: did the visit buy? 3 folds of `habitue bench tasks`, models linear, tree, boosting
 gaps     the same, a fifth of the numbers taken away at random: what imputation is worth
 reviews  Women's Clothing, the words of 5,000 reviews: was the product recommended? 3 folds; balance only: no numbers
 churn    Complete Journey (simulated by its publisher): no order in the 28 days after the last moment, from the declared
          features; learnt at earlier moments whose horizon had closed. Logistic regression and LightGBM, weights too
+series   Walmart, weekly sales of seven departments, a fifth of the weeks before 2012 taken away: how far from what was
+         sold is what fills them, and how good is next week's forecast (ridge on the sales of 1, 2 and 52 weeks before)
 
 "as it is" is the table without a preparation, which the models fill and scale as they do by themselves.
 """
@@ -31,7 +33,7 @@ from habitue.bench.tasks import Columns, folds, measuring, reading
 from habitue.core import metrics, runtime
 from habitue.core.schemas import EVENTS, METRICS
 from habitue.evaluate import bench
-from habitue.prepare import balance, recipe
+from habitue.prepare import balance, impute, recipe
 
 AS_IT_IS = "as it is"
 NAMES = ("OperatingSystems", "Browser", "Region", "TrafficType")
@@ -52,6 +54,7 @@ DATASETS = {
     "gaps": "Online Shoppers",
     "reviews": "Women's Clothing",
     "churn": "Complete Journey",
+    "series": "Walmart weekly",
 }
 DRAWS = 300
 REVIEWS = 5_000  # of 23,486: what balancing does is seen in them
@@ -141,6 +144,59 @@ def churn(home: Path) -> pl.DataFrame:
     return _table(told)
 
 
+FILLED = ("constant", "mean", "median", "interpolate", "model")
+LAGS = (1, 2, 52)  # weeks
+SERIES_CUT = dt.datetime(2012, 1, 1, tzinfo=dt.UTC)
+
+
+def series(home: Path) -> pl.DataFrame:
+    """Return METRICS: mean absolute error, in dollars, of what fills the gaps and of the forecasts after the cut."""
+    raw = pl.read_parquet(home / "walmart_weekly/walmart_sales_weekly.parquet").sort("Dept", "Date")
+    at = pl.col("Date").str.to_datetime("%Y-%m-%d", time_unit="us", time_zone="UTC")
+    departments = {f"d{n}": (pl.col("Dept") == n).cast(pl.Float64) for n in raw["Dept"].unique()}
+    rows = raw.select(
+        "Dept", "Temperature", "Fuel_Price", "CPI", "Unemployment", at=at, sales="Weekly_Sales", **departments
+    )
+    truth, before = rows["sales"].to_numpy(), (rows["at"] < SERIES_CUT).to_numpy()
+    gone = before & (np.random.default_rng(0).random(rows.height) < 0.2)
+    known = rows.with_columns(sales=pl.when(pl.Series(gone)).then(None).otherwise("sales"))
+    told = []
+    for method in FILLED:
+        began = time.process_time()
+        more = {"time": "at", "group": "Dept"} if method == "interpolate" else {}
+        state = impute.fit(known.filter(before), impute.Config(method, flags=False, **more), until=SERIES_CUT)
+        filled = pl.concat([impute.apply(state, known.filter(before)), known.filter(~before)]).sort("Dept", "at")
+        said = _forecasts(filled, truth, before & ~gone, ~before)
+        common = {"dataset": DATASETS["series"], "protocol": "prepare, series", "model": f"impute={method}"}
+        common |= {
+            "cpu_s": round(time.process_time() - began, 2),
+            "peak_mb": runtime.peak_mb(),
+            "modalities": ["table"],
+        }
+        for name, off in (
+            ("the gaps", np.abs(filled["sales"].to_numpy() - truth)[gone]),
+            ("next week", np.abs(said - truth[~before])),
+        ):
+            drawn = np.random.default_rng(0).choice(off, (DRAWS, off.size)).mean(axis=1)
+            low, high = (float(q) for q in np.quantile(drawn, [0.025, 0.975]))
+            ends = {"slice": name, "metric": "mae", "mean": float(off.mean()), "low": low, "high": high}
+            told.append(common | ends | {"n": off.size, "seeds": 1})
+            print(method, name, f"{off.mean():.0f} ({low:.0f} to {high:.0f})", off.size, flush=True)
+    return _table(told)
+
+
+def _forecasts(filled: pl.DataFrame, truth: np.ndarray, learn: np.ndarray, ask: np.ndarray) -> np.ndarray:
+    """Return next week's sales where `ask`; learnt where `learn`, from weeks that have every lag."""
+    from sklearn.linear_model import Ridge
+
+    lags = filled.select(pl.col("sales").shift(n).over("Dept").alias(f"{n}") for n in LAGS).to_numpy()
+    whole = np.isfinite(lags).all(axis=1)
+    past = pl.col("sales").filter(pl.col("at") < SERIES_CUT)
+    size = filled.select(past.mean().over("Dept")).to_numpy()  # departments differ tenfold
+    model = Ridge(alpha=1e-3).fit((lags / size)[learn & whole], (truth[:, None] / size)[learn & whole, 0])
+    return np.asarray(model.predict((lags / size)[ask]) * size[ask, 0])
+
+
 def _answers(way: str, name: str, past: pl.DataFrame, asked: pl.DataFrame, last: dt.datetime) -> np.ndarray:
     chosen = {"impute": "median", "scale": "standard"} if name == "linear" or way.startswith("reduce") else {}
     chosen |= dict([way.split("=")]) if "=" in way else {}
@@ -218,7 +274,7 @@ JOURNEY = "complete_journey/transactions.parquet"
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("tasks", nargs="*", help="visits, gaps, reviews, churn; none = all")
+    asked.add_argument("tasks", nargs="*", help="visits, gaps, reviews, churn, series; none = all")
     asked.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = asked.parse_args()
     home = os.environ.get("HABITUE_DATA")
@@ -226,7 +282,11 @@ def main() -> None:
         sys.exit("Set HABITUE_DATA to the folder of the public tables (docs/data.md).")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     for name in options.tasks or DATASETS:
-        found = churn(Path(home)) if name == "churn" else tasks(Path(home), name)
+        found = (
+            {"churn": churn, "series": series}[name](Path(home))
+            if name in ("churn", "series")
+            else tasks(Path(home), name)
+        )
         for path in bench.write(found, options.out, commit=commit):
             print(path)
 

@@ -92,9 +92,23 @@ def test_the_models_kept_as_arrays_fill_what_scikit_learns_chain_fills():
     rng = np.random.default_rng(0)
     table = rng.normal(size=(80, 4)) @ rng.normal(size=(4, 4))
     table[rng.random(table.shape) < 0.2] = np.nan
+    middle, spread = np.nanmean(table[:60], axis=0), np.nanstd(table[:60], axis=0)
+    scaled = (table - middle) / spread
     known, asked = (pl.DataFrame(part, schema=list("abcd"), orient="row") for part in (table[:60], table[60:]))
-    theirs = IterativeImputer(max_iter=10, random_state=0, tol=1e-3).fit(table[:60])
+    theirs = IterativeImputer(max_iter=10, random_state=0, tol=1e-3).fit(scaled[:60])
     ours = apply(fit(known, Config("model", flags=False)), asked).to_numpy()
-    np.testing.assert_allclose(ours, theirs.transform(table[60:]), rtol=1e-9)
+    np.testing.assert_allclose(ours, theirs.transform(scaled[60:]) * spread + middle, rtol=1e-9)
     alone = apply(fit(known, Config("model", flags=False)), asked[3:4]).to_numpy()
     assert np.array_equal(alone[0], ours[3])
+
+
+def test_the_model_finds_what_there_is_whatever_the_unit():
+    """In dollars as in millions of them: Bayesian ridge alone takes a column of large numbers for noise."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=200)
+    gone = rng.random(200) < 0.2
+    for unit in (1.0, 1e5):
+        y = (2 * x + 0.01 * rng.normal(size=200)) * unit + 3 * unit
+        rows = pl.DataFrame({"x": x, "y": np.where(gone, np.nan, y)})
+        filled = apply(fit(rows, Config("model", flags=False)), rows)["y"].to_numpy()
+        assert np.abs(filled - y)[gone].max() < 0.1 * unit

@@ -172,20 +172,19 @@ def _model(table: Floats, values: Floats, config: Config) -> Chain:
     from sklearn.impute import IterativeImputer
 
     known = np.where(np.isfinite(table).any(axis=0), table, values)
+    middle, spread = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
+    spread = np.where(spread > 0, spread, 1.0)  # Bayesian ridge finds nothing in a column of tens of thousands
     model = IterativeImputer(max_iter=ROUNDS, random_state=config.seed, keep_empty_features=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the number of rounds is a setting here
-        model.fit(known)
+        model.fit((known - middle) / spread)
     asked = model.imputation_sequence_
-    weights = np.zeros((len(asked), table.shape[1]))
-    for row, one in zip(weights, asked, strict=True):
-        row[one.neighbor_feat_idx] = one.estimator.coef_
-    return Chain(
-        start=np.asarray(model.initial_imputer_.statistics_, dtype=np.float64),
-        columns=np.array([one.feat_idx for one in asked], dtype=np.int64),
-        weights=weights,
-        intercepts=np.array([one.estimator.intercept_ for one in asked], dtype=np.float64),
-    )
+    columns = np.array([one.feat_idx for one in asked], dtype=np.int64)
+    weights, intercepts = np.zeros((len(asked), table.shape[1])), np.zeros(len(asked))
+    for i, one in enumerate(asked):
+        weights[i, one.neighbor_feat_idx] = one.estimator.coef_ * spread[columns[i]] / spread[one.neighbor_feat_idx]
+        intercepts[i] = middle[columns[i]] + spread[columns[i]] * one.estimator.intercept_ - weights[i] @ middle
+    return Chain(middle, columns, weights, intercepts)
 
 
 def _asked(chain: Chain, table: Floats) -> Floats:
