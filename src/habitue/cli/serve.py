@@ -16,13 +16,19 @@ def serve(
     workspace: Workspace = Path(),
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "-p", help="The port to listen on; 0 = any free one.")] = 8080,
+    follow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--follow", help="Take events from this broker too: nats://, redis://, kafka://, amqp://host:port/name."
+        ),
+    ] = None,
 ) -> None:
     """Answer HTTP for one shop: trackers send their events here.
 
     Change one URL in the tracker you have (docs/collect.md). Stop it with Ctrl-C: what was received is then in the
     lake. Only this machine can reach it unless --host says otherwise, and that takes keys.
 
-    Example: habitue serve --workspace my-shop --port 8080
+    Example: habitue serve --workspace my-shop --port 8080 --follow nats://127.0.0.1:4222/events
     """
     from habitue.core import runtime
     from habitue.core.errors import UsageError
@@ -32,7 +38,7 @@ def serve(
     for module in ("litestar", "msgspec", "httptools"):
         need(module, extra="serve", purpose="serve")
     from habitue.core.workspace import open_workspace
-    from habitue.serve import running
+    from habitue.serve import running, streams
     from habitue.serve.keys import Door
 
     shop = open_workspace(workspace)
@@ -43,4 +49,5 @@ def serve(
             consequence="Anybody there could send events",
             remedy="Make one first: habitue keys create write",
         )
-    running.run(shop, host=host, port=port, ready=typer.echo)
+    places = [streams.address(text) for text in follow or ()]
+    running.run(shop, host=host, port=port, ready=typer.echo, follow=places)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from litestar import Litestar
@@ -10,12 +10,14 @@ from litestar.datastructures import State
 
 from habitue.collect import receiver as collect
 from habitue.core.workspace import Workspace
-from habitue.serve import collecting, snippet
+from habitue.serve import collecting, snippet, streams
 from habitue.serve.keys import Door
 
 
-def create(workspace: Workspace, *, config: collect.Config | None = None) -> Litestar:
-    """Return the application of one workspace (ASGI).
+def create(
+    workspace: Workspace, *, config: collect.Config | None = None, follow: Sequence[streams.Address] = ()
+) -> Litestar:
+    """Return the application of one workspace (ASGI); `follow`: brokers whose events are taken as well.
 
     It begins to receive when it starts, and finishes what waits when it stops. `app.state.receiver` is the Receiver:
     append to its `subscribers` before the application starts.
@@ -26,7 +28,8 @@ def create(workspace: Workspace, *, config: collect.Config | None = None) -> Lit
     async def receiving(_app: Litestar) -> AsyncIterator[None]:
         await receiver.start()
         try:
-            yield
+            async with streams.followed(follow, receiver):
+                yield
         finally:
             await receiver.stop()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
@@ -16,13 +16,16 @@ from habitue.core import settings
 from habitue.core.errors import HabitueError, UsageError
 from habitue.core.workspace import PLAN, Workspace
 from habitue.serve import app
+from habitue.serve.streams import Address
 
 CONNECTIONS = 2_000  # at once; one more is answered with 503
 IDLE_S = 75  # a connection that says nothing is closed: longer than the pools of most clients keep theirs
 STOP_S = 20  # for requests under way when the server is stopped
 
 
-def run(workspace: Workspace, *, host: str, port: int, ready: Callable[[str], None]) -> None:
+def run(
+    workspace: Workspace, *, host: str, port: int, ready: Callable[[str], None], follow: Sequence[Address] = ()
+) -> None:
     """Serve until SIGINT or SIGTERM; what was received is in the lake then. `ready` hears the address.
 
     Raises UsageError when the port is taken, LakeError or SettingsError when the workspace cannot be used.
@@ -32,7 +35,7 @@ def run(workspace: Workspace, *, host: str, port: int, ready: Callable[[str], No
     listening = _socket(host, port)
     server = _Server(
         uvicorn.Config(
-            app.create(workspace, config=config),
+            app.create(workspace, config=config, follow=follow),
             log_config=None,
             access_log=False,  # a query may hold ids
             lifespan="off",  # `_serve` does it, so that what goes wrong is said in words
