@@ -26,9 +26,11 @@ def erase(
 
     A receipt goes to receipts/: how many rows, which models were trained on the person and have to be trained again,
     and what a search of every byte left found. Exit code 1 when a file that is yours to change still names the person.
+    A server must be stopped meanwhile; what it has received and not yet stored is stored first, and searched.
 
     Examples: habitue erase 17850 --yes        habitue erase --verify receipts/erasure-1f2e3d4c5b6a7988.json
     """
+    from habitue.collect.settle import settled
     from habitue.core.errors import UsageError
     from habitue.core.runtime import signing_key
     from habitue.core.workspace import open_workspace
@@ -64,15 +66,16 @@ def erase(
             consequence="There is nothing to finish",
             remedy="Name somebody: habitue erase ID",
         )
-    if begun:
-        receipt = erasing.erase(space, begun, sign_with=key)
-        _tell(receipt, json and who is None, "An erasure that was interrupted is finished. ")
-    if who is not None:
-        found = people.find(space.identities, who)
-        if not yes:
-            typer.confirm("Erase everything about this person? It cannot be undone", abort=True)
-        receipt = erasing.erase(space, [found], sign_with=key)
-        _tell(receipt, json, "")
+    with settled(space):
+        if begun:
+            receipt = erasing.erase(space, begun, sign_with=key)
+            _tell(receipt, json and who is None, "An erasure that was interrupted is finished. ")
+        if who is not None:
+            found = people.find(space.identities, who)
+            if not yes:
+                typer.confirm("Erase everything about this person? It cannot be undone", abort=True)
+            receipt = erasing.erase(space, [found], sign_with=key)
+            _tell(receipt, json, "")
     if not receipt["complete"]:
         raise typer.Exit(1)
 
