@@ -106,6 +106,23 @@ def test_it_is_so_after_every_set_and_asking_changes_nothing(shop, mixer, clock)
 
 
 @every_mixer
+@both_clocks
+def test_a_history_read_at_once_is_the_same_as_set_by_set(shop, mixer, clock):
+    past, state = shop(mixer, clock)
+    reader, every = live.reader(state, past), past.histories
+    for user in range(12):
+        sets = []
+        for place in range(every.set_start[user], every.set_start[user + 1]):
+            rows = slice(every.row_start[place], every.row_start[place + 1])
+            told = (every.row_item[rows], every.row_quantity[rows], every.row_value[rows])
+            sets.append(live.Set(float(every.set_at[place]), every.kinds[every.set_kind[place]], *told))
+        one, other = live.resume(reader, sets), appended(reader, past, user)
+        for name, value in vars(other).items():
+            for a, b in zip(*(v if name == "shown" else (v,) for v in (getattr(one, name), value)), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@every_mixer
 def test_a_memory_has_a_bound_and_survives_being_written(shop, mixer):
     past, state = shop(mixer, True)
     reader = live.reader(state, past)

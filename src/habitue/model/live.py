@@ -13,20 +13,22 @@ whatever the length of the history: with the settings' width D, window W and `bl
 
 80 and 32 KB at the defaults, and 8 bytes a product of the newest W sets. `append` costs O(W D) a block and once in
 W / 2 sets, when the stretch is full and begins again with its newest half (`batches.first_in_sight`), O(W^2 D).
+Softmax blocks are read in NumPy (swift.py), several times as fast for a single token.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from habitue.core.errors import ModelError
-from habitue.model import batches, behaviour
+from habitue.model import batches, behaviour, swift
 from habitue.model.batches import Doubles, Group, Questions
 from habitue.model.blocks import Block
 from habitue.model.encoder import AGAIN_DAYS, Model
@@ -41,6 +43,7 @@ class Reader:
     model: Model
     blocks: tuple[Block, ...]
     products: Floats  # [I, E], see behaviour.opened
+    swift: swift.Weights | None  # None: its blocks are of another kind than softmax
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Memory:
 def reader(state: behaviour.State, past: Past) -> Reader:
     """Make a trained model ready to be asked about the products of `past`; nothing else of `past` is read."""
     model, products = behaviour.opened(state, past)
-    return Reader(state, model, tuple(block for block in model.blocks if isinstance(block, Block)), products)
+    blocks = tuple(block for block in model.blocks if isinstance(block, Block))
+    return Reader(state, model, blocks, products, swift.weights(model))
 
 
 def begin(reader: Reader) -> Memory:
@@ -113,43 +117,84 @@ def append(
     `past.items`, each once; quantities in units, values in major units of money, one an item. A set is appended whole:
     what belongs to one basket comes in one call. Raises ModelError for a set that is none.
     """
+    after, gone = _met_one_more(reader, memory, at, kind, items, quantities, values)
+    return _read(reader, after, whole=gone > 0)
+
+
+@dataclass(frozen=True)
+class Set:
+    """What `append` takes, for `resume`."""
+
+    at: float
+    kind: str
+    items: npt.ArrayLike
+    quantities: npt.ArrayLike
+    values: npt.ArrayLike
+
+
+def resume(reader: Reader, sets: Iterable[Set]) -> Memory:
+    """Return the memory after a whole history, as one `append` a set would leave it; the blocks read its end alone.
+
+    O(sets + W^2 D). Raises ModelError for a set that is none.
+    """
+    memory = begin(reader)
+    for one in sets:
+        memory, _ = _met_one_more(reader, memory, one.at, one.kind, one.items, one.quantities, one.values)
+    return _read(reader, memory, whole=True) if memory.sets else memory
+
+
+def _met_one_more(
+    reader: Reader,
+    memory: Memory,
+    at: float,
+    kind: str,
+    items: npt.ArrayLike,
+    quantities: npt.ArrayLike,
+    values: npt.ArrayLike,
+) -> tuple[Memory, int]:
+    """Return the memory with a set more that no block has read, and how many sets left the stretch."""
     item = np.asarray(items, dtype=np.int32)
     quantity, money = np.asarray(quantities, dtype=np.float32), np.asarray(values, dtype=np.float32)
     _check(reader, memory, at, item, quantity, money)
-    state, model = reader.state, reader.model
+    state = reader.state
     own = int(np.rint(money.astype(np.float64) * 100).sum())
+    numbers = _numbers(memory, state, at, size=len(item), money=own / 100)
+    purchase = kind == PURCHASE
+    old, new = (int(batches.first_in_sight(n, state.config.window)) for n in (memory.sets, memory.sets + 1))
+    gone = new - old  # sets that leave the stretch
+    late = max(len(memory.at) + 1 - state.config.window, 0)  # sets that leave the window
+    rows = int(memory.size[:late].sum())
+    after = Memory(
+        sets=memory.sets + 1,
+        orders=memory.orders + purchase,
+        cents=memory.cents + own,
+        first_at=memory.first_at if memory.sets else at,
+        ordered_at=np.append(memory.ordered_at, at)[-batches.RECENT :] if purchase else memory.ordered_at,
+        at=np.append(memory.at, at)[late:],
+        bought=np.append(memory.bought, purchase)[late:],
+        size=np.append(memory.size, len(item))[late:],
+        item=np.concatenate([memory.item, item])[rows:],
+        quantity=np.concatenate([memory.quantity, quantity])[rows:],
+        pause=np.append(memory.pause, np.expm1(numbers[0]))[gone:],
+        tokens=np.concatenate([memory.tokens, _token(reader, item, kind, at, numbers)[None]])[gone:],
+        shown=memory.shown,
+        answer=memory.answer,
+    )
+    return after, gone
+
+
+def _token(reader: Reader, item: npt.NDArray[np.int32], kind: str, at: float, numbers: Floats) -> Floats:
+    """Return what the first block reads of a set, [D]."""
+    state, model = reader.state, reader.model
+    place = state.kinds.index(kind) if kind in state.kinds else len(state.kinds)
+    hour, weekday = int(at % 1 * 24), int((math.floor(at) + 3) % 7)
+    if reader.swift is not None:
+        return swift.token(reader.swift, reader.swift.items[item].mean(0), place, hour, weekday, numbers)
     with torch.inference_mode():
-        numbers = _numbers(memory, state, at, size=len(item), money=own / 100)
         basket = model.items[torch.from_numpy(item.astype(np.int64))].mean(0, keepdim=True)
-        token = model.tokens(
-            basket,
-            torch.tensor([state.kinds.index(kind) if kind in state.kinds else len(state.kinds)]),
-            torch.tensor([int(at % 1 * 24)]),
-            torch.tensor([int((np.floor(at) + 3) % 7)]),
-            numbers,
-        )
-        purchase = kind == PURCHASE
-        old, new = batches.first_in_sight(np.array([memory.sets, memory.sets + 1]), state.config.window)
-        gone = int(new - old)  # sets that leave the stretch
-        late = max(len(memory.at) + 1 - state.config.window, 0)  # sets that leave the window
-        rows = int(memory.size[:late].sum())
-        after = Memory(
-            sets=memory.sets + 1,
-            orders=memory.orders + purchase,
-            cents=memory.cents + own,
-            first_at=memory.first_at if memory.sets else at,
-            ordered_at=np.r_[memory.ordered_at, at][-batches.RECENT :] if purchase else memory.ordered_at,
-            at=np.r_[memory.at, at][late:],
-            bought=np.r_[memory.bought, purchase][late:],
-            size=np.r_[memory.size, len(item)][late:],
-            item=np.r_[memory.item, item][rows:],
-            quantity=np.r_[memory.quantity, quantity][rows:],
-            pause=np.r_[memory.pause, _pause(numbers).numpy()][gone:],
-            tokens=np.concatenate([memory.tokens, token.numpy()])[gone:],
-            shown=memory.shown,
-            answer=memory.answer,
-        )
-        return _read(reader, after, whole=gone > 0)
+        when = (torch.tensor([value]) for value in (place, hour, weekday))
+        found: Floats = model.tokens(basket, *when, torch.from_numpy(numbers)[None])[0].numpy()
+    return found
 
 
 def ask(reader: Reader, memory: Memory, *, at: float) -> Floats:
@@ -170,15 +215,15 @@ def ask(reader: Reader, memory: Memory, *, at: float) -> Floats:
     width = state.config.width
     with torch.inference_mode():
         if state.config.clock:
-            asked = _question(reader, memory, at)
-            query[:width], query[width:] = asked[0], model.trend(asked)[0]
+            answer, trend = _question(reader, memory, at)
+            query[:width], query[width:] = answer, trend
         else:
-            asked = torch.from_numpy(memory.answer)[None]
-            query[:width], query[width] = memory.answer, not memory.sets
+            answer = memory.answer
+            query[:width], query[width] = answer, not memory.sets
         scores: Floats = reader.products @ query
         if state.again and memory.sets:
             _, item, met = batches.met_before(*_met(memory, at), AGAIN_DAYS, state.config.window)
-            places = torch.from_numpy(item)
+            places, asked = torch.from_numpy(item), torch.from_numpy(answer)[None]
             scores[item] += model.gain(asked, torch.zeros_like(places), places, torch.from_numpy(met)).value.numpy()
     return scores
 
@@ -187,35 +232,77 @@ def _read(reader: Reader, memory: Memory, *, whole: bool) -> Memory:
     """Let the newest set be read by every block; `whole`: the stretch began anew, read all of it."""
     sets = len(memory.tokens)
     new = range(sets) if whole else range(sets - 1, sets)
-    blocks, clock = reader.blocks, reader.state.config.clock
-    at, pause = memory.at[-sets:], torch.from_numpy(memory.pause)
-    x, shown = torch.from_numpy(memory.tokens), []
-    rows = [x[token : token + 1] for token in new]
-    for place, block in enumerate(blocks):
-        seen = block.begin() if whole else torch.from_numpy(memory.shown[place])
-        needed = place + 1 < len(blocks) or not clock  # with a clock nobody asks what the last block makes of a set
-        for row, token in enumerate(new):
-            seen = block.remember(rows[row], pause[token : token + 1], seen)
+    clock, rows = reader.state.config.clock, [memory.tokens[token] for token in new]
+    deepest = len(memory.shown) - 1
+    read = [None if whole else shown for shown in memory.shown]
+    for place in range(len(read)):
+        needed = place < deepest or not clock  # with a clock nobody asks what the last block makes of a set
+        read[place], rows = _through(reader, place, rows, read[place], memory, needed=needed)
+    answer = memory.answer if clock else _left(reader, rows[-1])
+    return dataclasses.replace(memory, shown=tuple(shown for shown in read if shown is not None), answer=answer)
+
+
+def _through(
+    reader: Reader, place: int, rows: list[Floats], seen: Floats | None, memory: Memory, *, needed: bool
+) -> tuple[Floats, list[Floats]]:
+    """Let the newest sets, `rows` [D] each, go through one block; returns what it remembers then, and the rows after.
+
+    `seen`: what it remembers of the sets before; None = these are all sets of the stretch.
+    """
+    at, clock = memory.at[-len(memory.tokens) :], reader.state.config.clock
+    first = len(at) - len(rows)
+    if reader.swift is not None:
+        layer = reader.swift.layers[place]
+        more = np.stack([swift.remember(layer, x) for x in rows])
+        shown = more if seen is None else np.concatenate([seen, more])
+        if needed:
+            ends = range(first + 1, len(at) + 1)
+            rows = [
+                swift.look(layer, x, shown[:end], at[end - 1] - at[:end] if clock else None)
+                for x, end in zip(rows, ends, strict=True)
+            ]
+        return shown, rows
+    block, after = reader.blocks[place], []
+    with torch.inference_mode():
+        state = block.begin() if seen is None else torch.from_numpy(seen)
+        for token, row in enumerate(rows, first):
+            x, pause = torch.from_numpy(row)[None], torch.from_numpy(memory.pause[token : token + 1])
+            state = block.remember(x, pause, state)
             if needed:
-                rows[row] = block.look(
-                    rows[row], pause[token : token + 1], seen, _sight(at[: token + 1], at[token], clock)
-                )
-        shown.append(seen.numpy())
-    answer = memory.answer if clock else reader.model.exit(rows[-1])[0].numpy()
-    return dataclasses.replace(memory, shown=tuple(shown), answer=answer)
+                x = block.look(x, pause, state, _sight(at[: token + 1], at[token], clock))
+            after.append(x[0].numpy())
+    return state.numpy(), after
 
 
-def _question(reader: Reader, memory: Memory, at: float) -> Tensor:
-    """Return the vector of a question at a moment, [1, D]."""
+def _left(reader: Reader, x: Floats) -> Floats:
+    """Return what the last layer makes of a token."""
+    if reader.swift is not None:
+        return swift.normed(x, reader.swift.exit)
+    with torch.inference_mode():
+        found: Floats = reader.model.exit(torch.from_numpy(x)).numpy()
+    return found
+
+
+def _question(reader: Reader, memory: Memory, at: float) -> tuple[Floats, Floats]:
+    """Return the vector of a question at a moment [D], and how much each trend counts for it [K]."""
     state, model = reader.state, reader.model
     numbers = _numbers(memory, state, at)
-    nobody = torch.zeros(0, dtype=torch.int64)
-    x = model.tokens(torch.zeros(0, state.config.width), torch.tensor([len(state.kinds) + 1]), nobody, nobody, numbers)
-    sight = _sight(memory.at[len(memory.at) - len(memory.tokens) :], at, clock=True, asks=True)
+    when = memory.at[len(memory.at) - len(memory.tokens) :]
+    place = len(state.kinds) + 1
+    if reader.swift is not None:
+        w = reader.swift
+        x = swift.token(w, None, place, 0, 0, numbers)
+        for layer, shown in zip(w.layers, memory.shown, strict=True):
+            x = swift.look(layer, x, shown, at - when)
+        x = swift.normed(x, w.exit)
+        return x, x @ w.trend[0] + w.trend[1]
+    nobody, told = torch.zeros(0, dtype=torch.int64), torch.from_numpy(numbers)[None]
+    token = model.tokens(torch.zeros(0, state.config.width), torch.tensor([place]), nobody, nobody, told)
+    sight = _sight(when, at, clock=True, asks=True)
     for block, shown in zip(reader.blocks, memory.shown, strict=True):
-        x = block.look(x, _pause(numbers), torch.from_numpy(shown), sight)
-    asked: Tensor = model.exit(x)
-    return asked
+        token = block.look(token, told[:, 0].expm1(), torch.from_numpy(shown), sight)
+    asked = model.exit(token)
+    return asked[0].numpy(), model.trend(asked)[0].numpy()
 
 
 def _sight(at: Doubles, now: float, clock: bool, *, asks: bool = False) -> Group:
@@ -226,29 +313,28 @@ def _sight(at: Doubles, now: float, clock: bool, *, asks: bool = False) -> Group
     return Group(torch.zeros(1, 1, dtype=torch.int64), torch.arange(len(at))[None], back, gap, ones)
 
 
-def _numbers(memory: Memory, state: behaviour.State, at: float, *, size: int = 0, money: float = 0.0) -> Tensor:
-    """Return what is known at a moment of the sets before it, [1, NUMBERS], as `batches.scaled` tells it."""
+def _numbers(memory: Memory, state: behaviour.State, at: float, *, size: int = 0, money: float = 0.0) -> Floats:
+    """Return what is known at a moment of the sets before it, [NUMBERS], as `batches.scaled` tells it."""
     if not state.config.clock:
-        return torch.zeros(1, batches.NUMBERS)
-    some = np.array([memory.sets > 0])
-    recent = [np.array([np.count_nonzero(memory.ordered_at >= at - days)]) for days in batches.RECENT_DAYS]
-    numbers = batches.scaled(
-        since=np.array([at - memory.at[-1] if memory.sets else batches.NEVER]),
-        tenure=np.array([at - memory.first_at if memory.sets else 0.0]),
-        orders=np.array([memory.orders]),
-        spent=np.array([memory.cents / 100]),
-        recent=recent,
-        own=[np.array([np.log1p(size)]), np.array([np.sign(money) * np.log1p(np.abs(money))])],
-        angle=np.array([at / batches.YEAR * 2 * np.pi]),
-        some=some,
-        season=state.season,
-    )
-    return torch.from_numpy(numbers)
-
-
-def _pause(numbers: Tensor) -> Tensor:
-    """Return the days since the set before, [1], as `batches.collate` reads them off the numbers."""
-    return numbers[:, 0].expm1()
+        return np.zeros(batches.NUMBERS, dtype=np.float32)
+    known, orders = memory.sets > 0, memory.orders
+    tenure = at - memory.first_at if known else 0.0
+    angle = at / batches.YEAR * 2 * math.pi
+    recent = (np.count_nonzero(memory.ordered_at >= at - days) for days in batches.RECENT_DAYS)
+    numbers = [
+        math.log1p(at - float(memory.at[-1]) if known else batches.NEVER),
+        math.log1p(tenure),
+        math.log1p(orders),
+        math.log1p(size),
+        math.copysign(math.log1p(abs(money)), money) if money else 0.0,
+        math.log1p(max(memory.cents / 100, 0.0) / max(orders, 1)),
+        *(math.log1p(min(count, batches.RECENT)) for count in recent),
+        math.log1p(tenure / max(orders, 1)),
+        known,
+        math.sin(angle) * state.season,
+        math.cos(angle) * state.season,
+    ]
+    return np.array(numbers, dtype=np.float32)
 
 
 def _met(memory: Memory, at: float) -> tuple[Histories, Questions]:

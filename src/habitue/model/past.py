@@ -232,7 +232,7 @@ def reads(config: Any) -> list[str]:
 
 def places(items: tuple[str, ...], wanted: tuple[str, ...]) -> Ints:
     """Return the index in `items` of each of `wanted`, -1 for one that is not there; O(items + wanted)."""
-    if items == wanted:
+    if items is wanted or items == wanted:
         return np.arange(len(wanted), dtype=np.int64)
     index = {item: place for place, item in enumerate(items)}
     return np.array([index.get(item, -1) for item in wanted], dtype=np.int64)
