@@ -160,8 +160,8 @@ def _met_one_more(
     own = int(np.rint(money.astype(np.float64) * 100).sum())
     numbers = _numbers(memory, state, at, size=len(item), money=own / 100)
     purchase = kind == PURCHASE
-    old, new = (int(batches.first_in_sight(n, state.config.window)) for n in (memory.sets, memory.sets + 1))
-    gone = new - old  # sets that leave the stretch
+    old, new = batches.first_in_sight(np.array([memory.sets, memory.sets + 1]), state.config.window)
+    gone = int(new - old)  # sets that leave the stretch
     late = max(len(memory.at) + 1 - state.config.window, 0)  # sets that leave the window
     rows = int(memory.size[:late].sum())
     after = Memory(
@@ -192,8 +192,8 @@ def _token(reader: Reader, item: npt.NDArray[np.int32], kind: str, at: float, nu
         return swift.token(reader.swift, reader.swift.items[item].mean(0), place, hour, weekday, numbers)
     with torch.inference_mode():
         basket = model.items[torch.from_numpy(item.astype(np.int64))].mean(0, keepdim=True)
-        when = (torch.tensor([value]) for value in (place, hour, weekday))
-        found: Floats = model.tokens(basket, *when, torch.from_numpy(numbers)[None])[0].numpy()
+        said = torch.tensor([[place], [hour], [weekday]])
+        found: Floats = model.tokens(basket, said[0], said[1], said[2], torch.from_numpy(numbers)[None])[0].numpy()
     return found
 
 
@@ -320,7 +320,7 @@ def _numbers(memory: Memory, state: behaviour.State, at: float, *, size: int = 0
     known, orders = memory.sets > 0, memory.orders
     tenure = at - memory.first_at if known else 0.0
     angle = at / batches.YEAR * 2 * math.pi
-    recent = (np.count_nonzero(memory.ordered_at >= at - days) for days in batches.RECENT_DAYS)
+    recent = (int(np.count_nonzero(memory.ordered_at >= at - days)) for days in batches.RECENT_DAYS)
     numbers = [
         math.log1p(at - float(memory.at[-1]) if known else batches.NEVER),
         math.log1p(tenure),

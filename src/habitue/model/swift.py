@@ -89,7 +89,8 @@ def token(w: Weights, basket: Floats | None, kind: int, hour: int, weekday: int,
     if w.clock:
         scaled = np.clip((numbers - w.centre) / w.spread, -BOUND, BOUND)
         x = x + _linear(scaled, w.numbers)
-    return x
+    found: Floats = x
+    return found
 
 
 def remember(layer: Layer, x: Floats) -> Floats:
