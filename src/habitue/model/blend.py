@@ -319,7 +319,11 @@ def _module(name: str) -> ModuleType:
 
 def _view(name: str, module: ModuleType, state: Any, past: Past) -> Floats:
     """Return one view of the ranks, comparable to the others."""
-    scores: Floats = module.score(state, past)
+    return comparable(name, module.score(state, past))
+
+
+def comparable(name: str, scores: Floats) -> Floats:
+    """Return a view's own scores [B, I] as they are added to the others'."""
     if name == "behaviour":
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))  # a softmax but for its sum, which z takes out
     return standard(scores)
