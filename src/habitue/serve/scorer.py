@@ -245,8 +245,8 @@ def _placed(shop: Shop, shopper: Shopper | None, question: Question, now: dt.dat
         seen = enumerate(item for item in in_session(shopper, now) if item in shop.index)
         near = _sum(shops.alike(shop, shop.index[item]) / (1 + k) for k, item in seen)
     parts = [_z(part) for part in (near, own) if part is not None and np.ptp(part)]
-    found = _sum(parts)
-    return (_z(shop.trend), "popular") if found is None else (_z(found), None)
+    total = _sum(parts)
+    return (_z(shop.trend), "popular") if total is None else (_z(total), None)
 
 
 def _sum(parts: Any) -> Floats | None:

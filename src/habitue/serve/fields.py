@@ -1,0 +1,157 @@
+"""What a route takes, declared once: read from the query or the body, and written into /openapi.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Request
+from litestar.datastructures import State
+
+from habitue.serve.problems import Problem
+
+Asked = Request[Any, Any, State]
+LONGEST_BODY = 64 * 1024
+LONGEST_WORD = 4_096  # characters of any one value; ids are held to less by what reads them
+
+
+@dataclass(frozen=True)
+class Field:
+    """One value: text, whole (a whole number), number, yes (true or false), words (a list of text)."""
+
+    name: str
+    kind: str
+    meaning: str
+    needed: bool = False
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        text = {"type": "string", "maxLength": LONGEST_WORD}
+        return {
+            "text": text,
+            "whole": {"type": "integer"},
+            "number": {"type": "number"},
+            "yes": {"type": "boolean"},
+            "words": {"type": "array", "items": text},
+        }[self.kind]
+
+
+def of_query(request: Asked, fields: Sequence[Field]) -> dict[str, Any]:
+    """Return the values of the query string; a list is words with commas between. Raises Problem 400."""
+    told = {}
+    for name, values in request.query_params.dict().items():
+        if len(values) > 1:
+            raise _bad(name, "stands in the query more than once")
+        told[name] = values[0]
+    found = {}
+    for name, value in _known(told, fields):
+        kind = next(field.kind for field in fields if field.name == name)
+        if kind == "words":
+            found[name] = _checked(name, kind, [word for word in value.split(",") if word])
+        elif kind == "yes":
+            found[name] = _checked(name, kind, {"true": True, "1": True, "false": False, "0": False}.get(value.lower()))
+        elif kind in ("whole", "number"):
+            found[name] = _checked(name, kind, _number(value))
+        else:
+            found[name] = _checked(name, kind, value)
+    return _complete(found, fields)
+
+
+async def of_body(request: Asked, fields: Sequence[Field]) -> dict[str, Any]:
+    """Return the values of a JSON object in the body. Raises Problem 400."""
+    told = await an_object(request)
+    found = {}
+    for name, value in _known(told, fields):
+        if value is not None:
+            found[name] = _checked(name, next(field.kind for field in fields if field.name == name), value)
+    return _complete(found, fields)
+
+
+async def an_object(request: Asked) -> dict[str, Any]:
+    """Return the JSON object in the body. Raises Problem 400."""
+    told = await parsed(request)
+    if not isinstance(told, dict):
+        raise Problem(400, "invalid_request", "The body is no JSON object", "Send an object, in braces")
+    return told
+
+
+async def parsed(request: Asked) -> Any:
+    """Return the JSON of the body, an empty object where there is none. Raises Problem 400 and 408."""
+    parts, size = [], 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > LONGEST_BODY:
+            raise Problem(400, "too_large", f"The body is longer than {LONGEST_BODY:,} bytes", "Ask for less at once")
+    try:
+        return json.loads(b"".join(parts) or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "invalid_request", "The body is no JSON", "Send JSON in UTF-8") from error
+
+
+def _known(told: Mapping[str, Any], fields: Sequence[Field]) -> list[tuple[str, Any]]:
+    names = {field.name for field in fields}
+    for name in told:
+        if name not in names:
+            raise Problem(
+                400,
+                "unknown_parameter",
+                "There is a parameter that the route does not know",
+                f"It takes {_list(names)}",
+            )
+    return list(told.items())
+
+
+def _complete(found: dict[str, Any], fields: Sequence[Field]) -> dict[str, Any]:
+    for field in fields:
+        if field.needed and field.name not in found:
+            raise _bad(field.name, "is missing")
+    return found
+
+
+def _checked(name: str, kind: str, value: Any) -> Any:
+    """Return a value of its kind. Raises Problem 400."""
+    if kind == "whole" and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    right = {
+        "text": isinstance(value, str),
+        "whole": isinstance(value, int) and not isinstance(value, bool),
+        "number": isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
+        "yes": isinstance(value, bool),
+        "words": isinstance(value, list) and all(isinstance(word, str) for word in value),
+    }[kind]
+    if not right:
+        words = {"text": "text", "whole": "a whole number", "number": "a number", "yes": "true or false"}
+        raise _bad(name, f"is not {words.get(kind, 'a list of text')}")
+    some = value if kind == "words" else [value] if kind == "text" else []
+    if any(len(word) > LONGEST_WORD for word in some):
+        raise _bad(name, f"has more than {LONGEST_WORD:,} characters")
+    if any("\x00" in word or not _is_unicode(word) for word in some):
+        raise _bad(name, "holds characters that are none")
+    return float(value) if kind == "number" else value
+
+
+def _is_unicode(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _number(value: str) -> float | None:
+    try:
+        return float(value) if len(value) < 40 else None
+    except ValueError:
+        return None
+
+
+def _list(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _bad(name: str, what: str) -> Problem:
+    return Problem(400, f"bad_{name}", f"{name} {what}", "See /openapi.json for what the route takes")
