@@ -25,6 +25,7 @@ from habitue.cli import (
     personas,
     quality,
     report,
+    rules,
     serve,
     tune,
 )
@@ -63,6 +64,7 @@ app.command("tune")(tune.tune)
 app.add_typer(models.app, name="models")
 app.add_typer(identity.app, name="identity")
 app.add_typer(keys.app, name="keys")
+app.add_typer(rules.app, name="rules")
 app.command("doctor")(doctor.doctor)
 app.command("erase")(erase.erase)
 app.add_typer(lake.app, name="lake")

@@ -1,4 +1,4 @@
-"""`habitue models`: the pretrained weights there are, and how to bring them to this machine."""
+"""`habitue models`: pretrained weights, how to bring them here; and which of the trained models answers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from habitue.cli.options import Json, print_json, print_table
+from habitue.cli.options import Json, Workspace, print_json, print_table
 
-app = typer.Typer(help="Pretrained weights: list and fetch.", no_args_is_help=True)
+app = typer.Typer(
+    help="Pretrained weights: list and fetch. Your trained models: trained, promote, rollback.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -102,6 +104,45 @@ def fetch(
             typer.echo(f"{name}: {'fetched' if fresh else 'already there'}")
     if as_json:
         print_json(fetched)
+
+
+@app.command()
+def trained(workspace: Workspace = Path(), as_json: Json = False) -> None:
+    """List the models that `habitue train` made of this shop, oldest first, and which one the server answers with."""
+    import habitue
+    from habitue.serve import registry
+
+    rows = [{"version": v.name, "answers": v.answers} for v in registry.listed(habitue.open(workspace).space.models)]
+    if as_json:
+        print_json(rows)
+    else:
+        columns = {"version": "left", "answers": "left"}
+        print_table("Trained models", columns, [[str(r["version"]), "yes" if r["answers"] else ""] for r in rows])
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="A version of `habitue models trained`.")],
+    workspace: Workspace = Path(),
+) -> None:
+    """Let a trained model answer; a running server goes over to it within seconds, without a failed request.
+
+    Until somebody promotes a model, the newest one answers.
+    """
+    import habitue
+    from habitue.serve import registry
+
+    before = registry.promote(habitue.open(workspace).space.models, version)
+    typer.echo(f"{version} answers; before it: {before}. Go back with: habitue models rollback")
+
+
+@app.command()
+def rollback(workspace: Workspace = Path()) -> None:
+    """Let the model answer that did before the last promotion."""
+    import habitue
+    from habitue.serve import registry
+
+    typer.echo(f"{registry.rollback(habitue.open(workspace).space.models)} answers again.")
 
 
 def _short(folder: Path) -> str:

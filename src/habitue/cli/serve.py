@@ -22,14 +22,20 @@ def serve(
             "--follow", help="Take events from this broker too: nats://, redis://, kafka://, amqp://host:port/name."
         ),
     ] = None,
+    log: Annotated[
+        bool, typer.Option("--log", help="Print a line of JSON a request: route, code, ms; no ids.")
+    ] = False,
 ) -> None:
-    """Answer HTTP for one shop: trackers send their events here.
+    """Answer HTTP for one shop: trackers send their events here, and pages fetch recommendations (docs/serve.md).
 
     Change one URL in the tracker you have (docs/collect.md). Stop it with Ctrl-C: what was received is then in the
     lake. Only this machine can reach it unless --host says otherwise, and that takes keys.
 
     Example: habitue serve --workspace my-shop --port 8080 --follow nats://127.0.0.1:4222/events
     """
+    import logging
+    import sys
+
     from habitue.core import runtime
     from habitue.core.errors import UsageError
     from habitue.core.extras import need
@@ -37,8 +43,9 @@ def serve(
     runtime.modest()
     for module in ("litestar", "msgspec", "httptools"):
         need(module, extra="serve", purpose="serve")
+    from habitue import serving
     from habitue.core.workspace import open_workspace
-    from habitue.serve import running, streams
+    from habitue.serve import operating, running, streams
     from habitue.serve.keys import Door
 
     shop = open_workspace(workspace)
@@ -49,5 +56,18 @@ def serve(
             consequence="Anybody there could send events",
             remedy="Make one first: habitue keys create write",
         )
+    if log:
+        lines = logging.StreamHandler(sys.stdout)
+        lines.setFormatter(logging.Formatter("%(message)s"))
+        operating.requests.addHandler(lines)
+        operating.requests.setLevel(logging.INFO)
+        operating.requests.propagate = False
     places = [streams.address(text) for text in follow or ()]
-    running.run(shop, host=host, port=port, ready=typer.echo, follow=places)
+    running.run(
+        shop,
+        lambda since: serving.snapshot(shop, since=since),
+        host=host,
+        port=port,
+        ready=typer.echo,
+        follow=places,
+    )

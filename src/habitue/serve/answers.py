@@ -14,6 +14,7 @@ from typing import Any
 from litestar import Response, get, post
 
 from habitue.protect import people
+from habitue.serve.collecting import aws_key, basic
 from habitue.serve.desk import Desk
 from habitue.serve.fields import Asked, Field, of_body, of_query
 from habitue.serve.keys import PREDICT, RECOMMEND, TOKENS, USERS, Door, Key, user_token
@@ -76,9 +77,10 @@ async def predictions(request: Asked) -> Response[dict[str, Any]]:
 
 
 @get("/v1/users/{user_id:str}")
-async def user(request: Asked, user_id: str) -> Response[dict[str, Any]]:
+async def user(request: Asked) -> Response[dict[str, Any]]:
     """Return what is known of one customer: ids, declared features, what was done last. Takes a secret key."""
     door, key = admitted(request, USERS)
+    user_id = request.path_params["user_id"]
     _short({"user_id": user_id})
     desk: Desk = request.app.state.desk
     found = desk.key(user_id=user_id)
@@ -115,16 +117,10 @@ async def tokens(request: Asked) -> Response[dict[str, Any]]:
 
 def admitted(request: Asked, scope: str) -> tuple[Door, Key]:
     """Return the door and the key that came, which may do `scope`. Raises Problem 401, 403, 429."""
-    from habitue.serve.collecting import basic
-
     door: Door = request.app.state.door
-    authorization = request.headers.get("authorization", "")
-    scheme, _, given = authorization.partition(" ")
-    text = request.headers.get("x-api-key") or basic(request)
-    if scheme.lower() == "bearer":
-        text = given.strip()
-    elif scheme.startswith("AWS4-HMAC-SHA256") and "Credential=" in given:  # the access key id is our key
-        text = given.split("Credential=", 1)[1].split("/", 1)[0]
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    bearer = given.strip() if scheme.lower() == "bearer" else None
+    text = request.headers.get("x-api-key") or bearer or basic(request) or aws_key(request)
     return door, door.admit(text or None, scope)
 
 

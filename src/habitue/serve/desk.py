@@ -29,8 +29,14 @@ from habitue.serve.shop import Shop, Snapshot
 from habitue.serve.state import Base, Row, Shopper, Shoppers
 
 Load = Callable[[dt.datetime], Snapshot]  # since when the server runs -> the workspace as it is now
+Clock = Callable[[], dt.datetime]
 
 _log = logging.getLogger("habitue.serve")
+
+
+def now() -> dt.datetime:
+    """Return the present moment, UTC."""
+    return dt.datetime.now(dt.UTC)
 
 
 @dataclass(frozen=True)
@@ -45,21 +51,21 @@ class Config:
 
 
 class Desk:
-    """Answers for one workspace. `flush` brings what was received into the lake."""
+    """Answers for one workspace. `flush` brings what was received into the lake; `load` None = it never answers."""
 
     def __init__(
         self,
         workspace: Workspace,
-        load: Load,
+        load: Load | None,
         *,
         config: Config | None = None,
         flush: Callable[[], Awaitable[Any]] | None = None,
-        clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+        clock: Clock = now,
     ) -> None:
         self.workspace, self.config, self.metrics = workspace, config or Config(), Metrics()
         self.rules = Book(workspace.state)
         self._load, self._flush, self._clock = load, flush, clock
-        self._began = dt.datetime.now(dt.UTC)
+        self._began = now()
         self._shop: Shop | None = None
         self._shoppers: Shoppers | None = None
         self._early: list[Row] = []  # events that came before the first reading had ended
@@ -79,8 +85,15 @@ class Desk:
     def shop(self) -> Shop:
         """The shop as it is served now. Raises Problem 503 before the first reading has ended."""
         if self._shop is None:
-            raise Problem(503, "not_ready", "The server is still reading its lake", "Wait a moment", retry_after_s=2)
+            raise _not_ready()
         return self._shop
+
+    @property
+    def shoppers(self) -> Shoppers:
+        """Everybody. Raises Problem 503 before the first reading has ended."""
+        if self._shoppers is None:
+            raise _not_ready()
+        return self._shoppers
 
     async def start(self) -> None:
         """Read the workspace, then answer and renew. Raises HabitueError."""
@@ -103,15 +116,13 @@ class Desk:
         believed = self._shoppers.take(events)
         index = self.shop.index
         self._unknown |= any(event["item_id"] is not None and event["item_id"] not in index for event in believed)
-        now = self._clock()
         for event in events:
             if event["received_at"] is not None:
-                self.metrics.lag.add(seconds=max((now - event["received_at"]).total_seconds(), 0.0))
+                self.metrics.lag.add(seconds=max((now() - event["received_at"]).total_seconds(), 0.0))
 
     def key(self, *, user_id: str | None = None, anonymous_id: str | None = None) -> int | None:
         """Return the key of somebody named, or None for nobody this shop has met."""
-        assert self._shoppers is not None
-        persons = self._shoppers.persons
+        persons = self.shoppers.persons
         if user_id is not None:
             return persons.key("user_id", user_id)
         if anonymous_id is None or anonymous_id.startswith(GUEST):  # an order's number is no visitor
@@ -120,8 +131,8 @@ class Desk:
 
     def shopper(self, key: int | None) -> Shopper | None:
         """Return who may be answered in person; None for nobody, and for who did not agree to it."""
-        shop, shoppers = self.shop, self._shoppers
-        if key is None or shoppers is None:
+        shop, shoppers = self.shop, self.shoppers
+        if key is None:
             return None
         shopper = shoppers.of(key)
         members = shoppers.persons.members(shoppers.persons.person(key))
@@ -140,13 +151,13 @@ class Desk:
         shopper = self.shopper(key)
         if shopper is None:
             raise Problem(403, "no_consent", "This customer has not agreed to personal answers", "Do without it")
-        now = self._clock()
-        return dict(scorer.predictions(self.shop, shopper, now=now)), shopper.values(now)
+        moment = self._clock()
+        return dict(scorer.predictions(self.shop, shopper, now=moment)), shopper.values(moment)
 
     def aliases(self, key: int, kind: str) -> list[str]:
         """Return somebody's raw ids of one kind, for the shop itself."""
-        assert self._shoppers is not None
-        return self._shoppers.persons.aliases(self._shoppers.persons.person(key), kind)
+        persons = self.shoppers.persons
+        return persons.aliases(persons.person(key), kind)
 
     def gauges(self) -> dict[tuple[str, str], float]:
         """Return what /metrics shows of the state."""
@@ -182,6 +193,7 @@ class Desk:
         _log.info("serving %s of %s products", made.snapshot.version or "no model", len(made.items))
 
     def _read(self) -> tuple[Shop, Base]:
+        assert self._load is not None, "a desk without a lake to read was started"
         snapshot = self._load(self._began)
         return shop.make(snapshot), state.lay_out(snapshot.events, self.workspace.state)
 
@@ -209,3 +221,7 @@ class Desk:
     def _promoted(self) -> str | None:
         folder = registry.current(self.workspace.models)
         return None if folder is None else folder.name
+
+
+def _not_ready() -> Problem:
+    return Problem(503, "not_ready", "The server is still reading its lake", "Wait a moment", retry_after_s=2)

@@ -30,13 +30,14 @@ class Field:
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
         text = {"type": "string", "maxLength": LONGEST_WORD}
-        return {
+        kinds: dict[str, dict[str, Any]] = {
             "text": text,
             "whole": {"type": "integer"},
             "number": {"type": "number"},
             "yes": {"type": "boolean"},
             "words": {"type": "array", "items": text},
-        }[self.kind]
+        }
+        return kinds[self.kind]
 
 
 def of_query(request: Asked, fields: Sequence[Field]) -> dict[str, Any]:

@@ -11,21 +11,22 @@ from typing import Any
 
 from litestar import Response, get, post
 
-from habitue.serve.answers import admitted, bad
+from habitue.serve.answers import admitted
 from habitue.serve.desk import Desk
 from habitue.serve.fields import Asked, parsed
 from habitue.serve.keys import CATALOGUE, RECOMMEND, USERS
 from habitue.serve.problems import Problem
-from habitue.serve.scorer import LONGEST, MOST, Answer, Filters, Question
+from habitue.serve.scorer import LONGEST, MOST, Answer, Filters, Question, bad
 
 SECRET_ONLY = "Gorse's routes name users in their paths"
 
 
 @get(["/api/recommend/{user_id:str}", "/api/recommend/{user_id:str}/{category:str}"])
-async def recommend(request: Asked, user_id: str, category: str = "") -> Response[Any]:
+async def recommend(request: Asked) -> Response[Any]:
     """Recommend to a user, of one category or all."""
-    desk = _desk(request, RECOMMEND, user_id, category)
-    category = category or request.query_params.get("category", "")
+    desk = _desk(request, RECOMMEND)
+    user_id = request.path_params["user_id"]
+    category = request.path_params.get("category") or request.query_params.get("category", "")
     n, offset = _page(request)
     answer = desk.recommend(desk.key(user_id=user_id), Question(n=n + offset, filters=Filters(category=category)))
     return _list(request, answer, n, offset)
@@ -45,9 +46,10 @@ async def session_recommend(request: Asked) -> Response[Any]:
 
 
 @get(["/api/item/{item_id:str}/neighbors", "/api/item-to-item/{name:str}/{item_id:str}"])
-async def neighbours(request: Asked, item_id: str, name: str = "neighbors") -> Response[Any]:
+async def neighbours(request: Asked) -> Response[Any]:
     """Return products alike to one; where there is none of that id, what everyone buys."""
-    desk = _desk(request, RECOMMEND, item_id, name)
+    desk = _desk(request, RECOMMEND)
+    item_id = request.path_params["item_id"]
     n, offset = _page(request)
     known = item_id in desk.shop.index
     question = Question("similar", n=n + offset, item_id=item_id) if known else Question(n=n + offset)
@@ -55,9 +57,9 @@ async def neighbours(request: Asked, item_id: str, name: str = "neighbors") -> R
 
 
 @get(["/api/non-personalized/{name:str}", "/api/popular", "/api/latest"])
-async def non_personalized(request: Asked, name: str = "popular") -> Response[Any]:
+async def non_personalized(request: Asked) -> Response[Any]:
     """Return what everyone buys now."""
-    desk = _desk(request, RECOMMEND, name)
+    desk = _desk(request, RECOMMEND)
     n, offset = _page(request)
     category = request.query_params.get("category", "")
     answer = desk.recommend(None, Question(n=n + offset, filters=Filters(category=category)))
@@ -65,10 +67,10 @@ async def non_personalized(request: Asked, name: str = "popular") -> Response[An
 
 
 @get("/api/item/{item_id:str}")
-async def item(request: Asked, item_id: str) -> Response[Any]:
+async def item(request: Asked) -> Response[Any]:
     """Return one product."""
-    desk = _desk(request, CATALOGUE, item_id)
-    place = desk.shop.index.get(item_id)
+    desk = _desk(request, CATALOGUE)
+    place = desk.shop.index.get(request.path_params["item_id"])
     if place is None:
         raise Problem(404, "unknown_item", "The item_id is not in the catalogue", "Import it, or send its events")
     return _json(_item(desk, place))
@@ -86,9 +88,10 @@ async def items(request: Asked) -> Response[Any]:
 
 
 @get("/api/user/{user_id:str}")
-async def user(request: Asked, user_id: str) -> Response[Any]:
+async def user(request: Asked) -> Response[Any]:
     """Return one user: that there is one."""
-    desk = _desk(request, USERS, user_id)
+    desk = _desk(request, USERS)
+    user_id = request.path_params["user_id"]
     if desk.key(user_id=user_id) is None:
         raise Problem(404, "unknown_user", "Nobody of this id has been met", "Send its events first, or import them")
     return _json({"UserId": user_id, "Labels": None, "Comment": ""})
@@ -108,12 +111,12 @@ async def ready(request: Asked) -> Response[Any]:
     return _json({"Ready": desk.ready}, 200 if desk.ready else 503)
 
 
-def _desk(request: Asked, scope: str, *ids: str) -> Desk:
+def _desk(request: Asked, scope: str) -> Desk:
     """Return the desk to a secret key; a path that names a user is no place for a write key."""
     door, key = admitted(request, scope)
     if key.kind == "write":
         raise Problem(403, "not_allowed", f"A write key may not ask here: {SECRET_ONLY}", "Use a secret key")
-    if any(len(one) > LONGEST for one in ids):
+    if any(len(one) > LONGEST for one in request.path_params.values()):
         raise bad("too_long", f"An id or a name has at most {LONGEST} characters")
     desk: Desk = request.app.state.desk
     return desk

@@ -16,6 +16,7 @@ from habitue.core import settings
 from habitue.core.errors import HabitueError, UsageError
 from habitue.core.workspace import PLAN, Workspace
 from habitue.serve import app
+from habitue.serve.desk import Load
 from habitue.serve.streams import Address
 
 CONNECTIONS = 2_000  # at once; one more is answered with 503
@@ -24,7 +25,13 @@ STOP_S = 20  # for requests under way when the server is stopped
 
 
 def run(
-    workspace: Workspace, *, host: str, port: int, ready: Callable[[str], None], follow: Sequence[Address] = ()
+    workspace: Workspace,
+    load: Load,
+    *,
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    follow: Sequence[Address] = (),
 ) -> None:
     """Serve until SIGINT or SIGTERM; what was received is in the lake then. `ready` hears the address.
 
@@ -35,7 +42,7 @@ def run(
     listening = _socket(host, port)
     server = _Server(
         uvicorn.Config(
-            app.create(workspace, config=config, follow=follow),
+            app.create(workspace, load=load, config=config, follow=follow),
             log_config=None,
             access_log=False,  # a query may hold ids
             lifespan="off",  # `_serve` does it, so that what goes wrong is said in words

@@ -1,0 +1,230 @@
+"""P4: how long one event and the top 100 of 50,000 products after it take over HTTP.
+
+    python benchmarks/speed/answer.py [--items 50000] [--users 2000] [--rate 200] [--seconds 30] [--out FOLDER]
+
+Makes a shop of planted tastes, trains it briefly (how well it ranks is measured elsewhere), starts `habitue serve`
+and, from a process of its own, sends one `Product Viewed` and asks for that visitor's first 100 products as soon as its
+200 is there, so many times a second, at moments fixed beforehand: what comes late makes all later ones late, and is
+counted from the moment it was due. Loopback only. Reported: milliseconds from that moment to the last byte of the list
+(and of the event and the list alone), p50 and p99, and the CPU of the server and of whoever makes the load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+import habitue
+from habitue.core.schemas import METRICS
+from habitue.evaluate import bench
+from habitue.serve import keys
+
+HABITUE = [sys.executable, "-c", "from habitue.cli import main; main()"]
+PLAN = """
+horizon_days = 30
+
+[blend]
+views = ["popular", "neighbours", "behaviour"]
+weights = [0.2, 0.5, 1.0]
+
+[blend.behaviour]
+steps = {steps}
+content = 0
+loss = "gbce"
+"""
+MAPPING = """
+source = "planted"
+time_zone = "UTC"
+currency = "EUR"
+columns = { at = "at", order_id = "order", item_id = "item", title = "title", quantity = "quantity", price = "price" }
+user = { column = "user" }
+kind = { default = "Order Completed" }
+"""
+SETS = 12  # orders a customer has on average
+WARM_S = 5.0  # not counted
+
+
+def build(folder: Path, *, items: int, users: int, steps: int) -> habitue.Shop:
+    """Make and train the shop: 50 tastes, each customer buys three products of one taste an order."""
+    shop = habitue.init(folder / "shop")
+    shop.space.plan.write_text(PLAN.format(steps=steps) + shop.space.plan.read_text())
+    rng = np.random.default_rng(0)
+    count = users * SETS
+    user = np.repeat(rng.integers(0, users, count), 3)
+    taste = user % 50
+    item = taste + 50 * rng.integers(0, items // 50, len(user))
+    item[:items] = np.arange(items)[: len(item)]  # every product is known
+    day = np.repeat(rng.integers(0, 300, count), 3)
+    start = dt.datetime.now(dt.UTC) - dt.timedelta(days=310)
+    frame = pl.DataFrame({"item": item, "n": np.repeat(np.arange(count), 3), "day": day, "person": user})
+    frame = frame.select(
+        order=pl.format("o{}", "n"),
+        item=pl.format("p{}", "item"),
+        title=pl.format("product {}", "item"),
+        quantity=1,
+        at=(pl.lit(start) + pl.duration(days="day", seconds=pl.col("n") % 86_400)).dt.to_string("%Y-%m-%dT%H:%M:%SZ"),
+        price=9.5,
+        user=pl.format("u{}", "person"),
+    )
+    frame.write_csv(folder / "orders.csv")
+    (folder / "orders.toml").write_text(MAPPING)
+    shop.import_(folder / "orders.csv")
+    shop = habitue.open(folder / "shop")
+    shop.train()
+    return shop
+
+
+async def load(host: str, port: int, key: str, *, items: int, users: int, rate: float, seconds: float) -> None:
+    """Send and ask at fixed moments; print one line of JSON: milliseconds of each, from the moment it was due."""
+    rng = np.random.default_rng(1)
+    free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    for _ in range(64):
+        free.put_nowait(await asyncio.open_connection(host, port))
+    times: list[tuple[float, float, float]] = []
+    failed = 0
+
+    async def one(number: int, due: float) -> None:
+        nonlocal failed
+        connection = await free.get()
+        try:
+            user, item = f"u{rng.integers(users)}", f"p{rng.integers(items)}"
+            now = dt.datetime.now(dt.UTC).isoformat()
+            event = {"event": "Product Viewed", "userId": user, "messageId": f"m{number}-{key[-6:]}", "timestamp": now}
+            event["properties"] = {"product_id": item}
+            began = time.perf_counter()
+            first = await _post(connection, "/v1/track", event, key)
+            stored = time.perf_counter()
+            second = await _post(connection, "/v1/recommendations", {"user_id": user, "n": 100}, key)
+            done = time.perf_counter()
+            if first == second == 200:
+                times.append((1000 * (done - due), 1000 * (stored - began), 1000 * (done - stored)))
+            else:
+                failed += 1
+        finally:
+            free.put_nowait(connection)
+
+    start = time.perf_counter() + 0.5
+    tasks = []
+    for number in range(int(rate * (seconds + WARM_S))):
+        due = start + number / rate
+        await asyncio.sleep(max(due - time.perf_counter(), 0))
+        tasks.append(asyncio.create_task(one(number, due)))
+    await asyncio.gather(*tasks)
+    wall = time.perf_counter() - start
+    cpu = time.process_time()
+    print(json.dumps({"times": times[int(rate * WARM_S) :], "failed": failed, "wall": wall, "cpu": cpu}))
+
+
+async def _post(
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str, body: dict[str, object], key: str
+) -> int:
+    reader, writer = connection
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Length: {len(content)}\r\n\r\n"
+    if path == "/v1/track":
+        content = json.dumps({**body, "writeKey": key}).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+    writer.write(head.encode() + content)
+    told = await reader.readuntil(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1]) for line in told.lower().split(b"\r\n") if line.startswith(b"content-length")
+    )
+    await reader.readexactly(length)
+    return int(told.split(b" ", 2)[1])
+
+
+def measure(shop: habitue.Shop, *, items: int, users: int, rate: float, seconds: float) -> dict[str, object]:
+    """Start the server and the load; return what they told, and the server's CPU and memory."""
+    _, key = keys.create(shop.space.state, "secret", rate=100_000.0)
+    server = subprocess.Popen([*HABITUE, "serve", "-w", shop.folder, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        began = time.perf_counter()
+        address = server.stdout.readline().removeprefix("Listening on http://").strip()
+        ready = time.perf_counter() - began
+        host, _, port = address.partition(":")
+        before = _cpu(server.pid)
+        command = [sys.executable, __file__, "--load", host, port, key]
+        command += ["--items", str(items), "--users", str(users), "--rate", str(rate), "--seconds", str(seconds)]
+        told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return told | {"server_cpu": _cpu(server.pid) - before, "peak_mb": _peak_mb(server.pid), "ready": ready}
+    finally:
+        server.terminate()
+        server.wait(120)
+
+
+def report(told: dict[str, object], *, items: int, rate: float) -> pl.DataFrame:
+    """METRICS: one row a number."""
+    times = np.array(told["times"])
+    rng = np.random.default_rng(0)
+    rows = []
+
+    def row(model: str, metric: str, mean: float, low: float | None = None, high: float | None = None) -> None:
+        about = {"dataset": f"planted {items:,} products", "protocol": "P4 answer", "model": model, "modalities": []}
+        about |= {"slice": f"{rate:g}/s", "metric": metric, "mean": mean, "low": low, "high": high}
+        rows.append(about | {"n": len(times), "seeds": 1, "cpu_s": None, "peak_mb": told["peak_mb"]})
+
+    for column, model in enumerate(("event and list", "event", "list")):
+        drawn = rng.choice(times[:, column], size=(1_000, len(times)))
+        for share in (50, 99):
+            low, high = np.quantile(np.percentile(drawn, share, axis=1), [0.025, 0.975])
+            row(model, f"p{share} ms", float(np.percentile(times[:, column], share)), float(low), float(high))
+    wall = float(told["wall"])  # type: ignore[arg-type]
+    row("event and list", "a second", len(times) / (wall - WARM_S))
+    row("event and list", "failed", float(told["failed"]))  # type: ignore[arg-type]
+    row("server", "share of a core", float(told["server_cpu"]) / wall)  # type: ignore[arg-type]
+    row("load", "share of a core", float(told["cpu"]) / wall)  # type: ignore[arg-type]
+    row("server", "seconds until it listens", float(told["ready"]))  # type: ignore[arg-type]
+    return METRICS.shape(pl.DataFrame(rows))
+
+
+def _cpu(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _peak_mb(process: int) -> float:
+    line = next(line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=50_000)
+    parser.add_argument("--users", type=int, default=2_000)
+    parser.add_argument("--steps", type=int, default=20, help="of the flagship's training")
+    parser.add_argument("--rate", type=float, default=200.0, help="events and lists a second")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--out", type=Path, help="folder for the JSON document")
+    parser.add_argument("--load", nargs=3, metavar=("HOST", "PORT", "KEY"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    size = {"items": args.items, "users": args.users}
+    if args.load:
+        host, port, key = args.load
+        asyncio.run(load(host, int(port), key, **size, rate=args.rate, seconds=args.seconds))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        shop = build(Path(folder), **size, steps=args.steps)
+        told = measure(shop, **size, rate=args.rate, seconds=args.seconds)
+    metrics = report(told, items=args.items, rate=args.rate)
+    for row in metrics.iter_rows(named=True):
+        print(f"{row['model']:<16} {row['metric']:<26} {row['mean']:.2f}")
+    if args.out is not None:
+        head = ["git", "rev-parse", "HEAD"]
+        commit = subprocess.run(head, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        bench.write(metrics, args.out, commit=commit.stdout.strip())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""The routes that answer, on a trained workspace: shapes, keys, bad input, health, metrics, the description."""
+
+import datetime as dt
+import json
+import re
+import shutil
+import time
+from contextlib import contextmanager
+
+import polars as pl
+import pytest
+from litestar.testing import TestClient
+
+from habitue import serving
+from habitue.core import workspace
+from habitue.core.schemas import CONSENT
+from habitue.protect import identities
+from habitue.serve import app, keys, registry, rules
+
+NOW = dt.datetime(2024, 8, 1, 12, tzinfo=dt.UTC)
+
+
+@contextmanager
+def served(space):
+    """A client of a workspace; today is NOW."""
+    made = app.create(space, load=lambda since: serving.snapshot(space, since=since), clock=lambda: NOW)
+    with TestClient(made) as client:
+        yield client
+
+
+def asking(client):
+    def get(path="/v1/recommendations", headers=None, **query):
+        answer = client.get(path, params=query, headers=headers or {})
+        return answer.status_code, answer.json()
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def server(trained_shop, tmp_path_factory):
+    """One server without keys for all tests that change nothing."""
+    folder = tmp_path_factory.mktemp("answers") / "shop"
+    shutil.copytree(trained_shop, folder)
+    with served(workspace.open_workspace(folder)) as client:
+        yield client
+
+
+@pytest.fixture
+def ask(server):
+    return asking(server)
+
+
+@pytest.fixture
+def own(trained):
+    """A server of the test's own workspace, `trained`."""
+    with served(trained) as client:
+        yield client
+
+
+@pytest.fixture
+def ask_own(own):
+    return asking(own)
+
+
+def bearer(text, **more):
+    return {"Authorization": f"Bearer {text}", **more}
+
+
+def test_the_shape_of_an_answer(server, ask):
+    code, body = ask(user_id="u0", n=3, explain="true")
+    assert code == 200
+    assert list(body) == ["recommendation_id", "model", "model_version", "items", "fallback", "took_ms"]
+    assert re.fullmatch("[0-9a-f]{32}", body["recommendation_id"]) and body["took_ms"] > 0
+    assert (body["model"], body["fallback"]) == ("blend", None) and body["model_version"].startswith("2024")
+    assert [one["rank"] for one in body["items"]] == [1, 2, 3]
+    assert all(one["item_id"].startswith("red-") for one in body["items"])
+    reasons = [reason for one in body["items"] for reason in one["reasons"]]
+    assert reasons and all(set(reason) == {"code", "text", "weight"} for reason in reasons)
+    same = server.post("/v1/recommendations", json={"user_id": "u0", "n": 3}).json()
+    assert [one["item_id"] for one in same["items"]] == [one["item_id"] for one in body["items"]]
+    assert same["recommendation_id"] != body["recommendation_id"]
+
+
+def test_lists_stand_in_the_query_with_commas(ask):
+    _, body = ask(placement="search", item_ids="red-1,blue-2,red-3", user_id="u1")
+    assert [one["item_id"] for one in body["items"]][0] == "blue-2" and len(body["items"]) == 3
+    assert ask(n=2, exclude="bought,seen", category="Table > Cups", price_to="9")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ({"n": 0}, 400, "bad_n"),
+        ({"n": 10**9}, 400, "bad_n"),
+        ({"n": "ten"}, 400, "bad_n"),
+        ({"n": "1.5"}, 400, "bad_n"),
+        ({"n": "nan"}, 400, "bad_n"),
+        ({"n": ""}, 400, "bad_n"),
+        ({"explain": "maybe"}, 400, "bad_explain"),
+        ({"user_id": "x" * 257}, 400, "bad_too_long"),
+        ({"anonymous_id": "x" * 5000}, 400, "bad_anonymous_id"),
+        ({"user_id": "a\x00b"}, 400, "bad_user_id"),
+        ({"userid": "u0"}, 400, "unknown_parameter"),
+        ({"n": [1, 2]}, 400, "bad_n"),
+        ({"placement": "similar", "item_id": "nope"}, 404, "unknown_item"),
+        ({"category": "Garden", "strict": "true"}, 404, "nothing_matches"),
+        ({"price": "inf"}, 400, "bad_price"),
+    ],
+)
+def test_bad_input_gets_its_code_and_a_sentence(ask, query, status, code):
+    got, body = ask(**query)
+    assert (got, body["code"], body["success"]) == (status, code, False)
+    assert len(body["message"]) > 10 and len(body["detail"]) > 10
+    assert "x" * 20 not in json.dumps(body)  # nothing of what was sent comes back
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"{", "invalid_request"),
+        (b"[]", "invalid_request"),
+        (b"\xff", "invalid_request"),
+        (b"[" * 50_000, "invalid_request"),
+        (b'{"n": "3"}', "bad_n"),
+        (b'{"n": true}', "bad_n"),
+        (b'{"n": 1e999}', "bad_n"),
+        (b'{"user_id": 7}', "bad_user_id"),
+        (b'{"user_id": "\\ud800"}', "bad_user_id"),
+        (b'{"item_ids": "a"}', "bad_item_ids"),
+        (b'{"user_id": "' + b"x" * 70_000 + b'"}', "too_large"),
+    ],
+)
+def test_a_bad_body_gets_its_code(server, content, code):
+    answer = server.post("/v1/recommendations", content=content)
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+
+
+def test_who_nobody_has_met_gets_what_everyone_buys(ask):
+    for query in ({}, {"user_id": "nobody"}, {"anonymous_id": "nobody"}, {"user_id": "u0' OR 1=1 --"}):
+        code, body = ask(**query)
+        assert (code, body["fallback"], len(body["items"])) == (200, "popular", 10)
+
+
+class TestKeys:
+    @pytest.fixture
+    def texts(self, trained):
+        return {kind: keys.create(trained.state, kind)[1] for kind in keys.KINDS}
+
+    def test_nothing_without_a_key(self, texts, ask_own):
+        for path in ("/v1/recommendations", "/v1/predictions", "/v1/users/u0", "/api/recommend/u0", "/api/items"):
+            code, body = ask_own(path)
+            assert (code, body["code"]) == (401, "no_key"), path
+
+    def test_a_write_key_asks_for_the_visitor_it_names_alone(self, texts, ask_own):
+        write = bearer(texts["write"])
+        assert ask_own(headers=write, anonymous_id="v1")[1]["fallback"] == "popular"
+        assert ask_own(headers=write)[0] == 200
+        code, body = ask_own(headers=write, user_id="u0")
+        assert (code, body["code"], body["message"]) == (403, "not_allowed", "A write key may not ask for a named user")
+        for path in ("/v1/predictions", "/v1/users/u0", "/api/recommend/u0", "/api/item/red-1", "/api/items"):
+            assert ask_own(path, headers=write)[0] == 403, path
+
+    def test_a_secret_key_asks_for_anybody_however_it_is_sent(self, texts, ask_own, own):
+        secret = texts["secret"]
+        for headers in (bearer(secret), {"X-API-Key": secret}):
+            assert ask_own(headers=headers, user_id="u0")[1]["fallback"] is None
+        answer = own.get("/v1/recommendations", params={"user_id": "u0"}, auth=(secret, ""))
+        assert answer.json()["fallback"] is None
+
+    def test_with_a_user_token_a_write_key_asks_for_that_user(self, texts, ask_own, own):
+        minted = own.post("/v1/tokens", json={"user_id": "u0"}, headers=bearer(texts["secret"])).json()
+        assert minted["expires_in"] == 3600
+        write = bearer(texts["write"], **{"X-User-Token": minted["user_token"]})
+        assert ask_own(headers=write)[1]["fallback"] is None
+        assert ask_own(headers=write, user_id="u0")[0] == 200
+        code, body = ask_own(headers=write, user_id="u1")
+        assert (code, body["message"]) == (403, "The user token is another user's")
+        broken = bearer(texts["write"], **{"X-User-Token": minted["user_token"][:-3]})
+        assert ask_own(headers=broken)[1]["code"] == "bad_user_token"
+        assert own.post("/v1/tokens", json={"user_id": "u0"}, headers=bearer(texts["write"])).status_code == 403
+        wrong = own.post("/v1/tokens", json={"user_id": "u0", "seconds": 0}, headers=bearer(texts["secret"]))
+        assert wrong.json()["code"] == "bad_seconds"
+
+    def test_a_guest_order_is_no_visitor(self, trained, texts, ask_own):
+        identities.keys_for(trained.identities, "anonymous_id", pl.Series(["order:77"]), linked_at=NOW, source="t")
+        assert ask_own(headers=bearer(texts["write"]), anonymous_id="order:77")[1]["fallback"] == "popular"
+
+    def test_too_many_requests_are_told_to_wait(self, trained, own):
+        _, text = keys.create(trained.state, "write", rate=1.0)
+        answers = [own.get("/v1/recommendations", params={"n": 1}, headers=bearer(text)) for _ in range(4)]
+        assert [one.status_code for one in answers][:2] == [200, 200]
+        last = answers[-1]
+        assert last.status_code == 429 and last.headers["Retry-After"] == "1"
+        assert last.json()["code"] == "too_many_requests"
+
+    def test_who_asked_for_a_person_stands_in_the_audit_log(self, trained, texts, ask_own):
+        ask_own("/v1/users/u0", headers=bearer(texts["secret"]))
+        ask_own("/v1/predictions", headers=bearer(texts["secret"]), user_id="nobody")
+        assert [row[2:] for row in keys.audit(trained.state)][:2] == [("predictions", "unknown"), ("users", "found")]
+        assert "u0" not in json.dumps(keys.audit(trained.state))
+
+
+def test_predictions(ask):
+    code, body = ask("/v1/predictions", user_id="u0")
+    assert code == 200 and body["horizon_days"] == 30
+    assert body["purchase"] == pytest.approx(1 - body["churn"]) and 0 < body["churn"] < 1 and body["value"] > 0
+    assert set(body["churn_within_days"]) == {"7", "30", "90"} or set(body["churn_within_days"]) <= {"7", "30", "90"}
+    assert "order_completed" in body["next_action"]
+    assert ask("/v1/predictions", user_id="nobody")[1]["code"] == "unknown_user"
+
+
+def test_a_user(ask):
+    code, body = ask("/v1/users/u0")
+    assert code == 200 and body["user_id"] == "u0" and body["may_be_personal"] and body["anonymous_ids"] == []
+    assert re.fullmatch("customer [0-9a-f]{5}", body["pseudonym"])
+    assert body["features"]["order_count"] == 8 and len(body["timeline"]) == 8
+    assert body["timeline"][0]["at"] > body["timeline"][-1]["at"]
+    assert ask("/v1/users/nobody")[1]["code"] == "unknown_user"
+    assert ask("/v1/users/" + "x" * 300)[1]["code"] == "bad_too_long"
+
+
+def test_who_does_not_agree_gets_no_personal_answer(trained):
+    key = identities.lookup(trained.identities, "user_id", "u0")
+    row = {"user_key": key, "purpose": "personalisation", "granted": False, "at": NOW, "source": "t", "import_id": "t"}
+    trained.lake.append(CONSENT, pl.DataFrame([row], schema=CONSENT.schema))
+    with served(trained) as client:
+        assert client.get("/v1/recommendations", params={"user_id": "u0"}).json()["fallback"] == "popular"
+        answer = client.get("/v1/predictions", params={"user_id": "u0"})
+        assert (answer.status_code, answer.json()["code"]) == (403, "no_consent")
+        body = client.get("/v1/users/u0").json()
+        assert (body["may_be_personal"], body["features"], body["timeline"]) == (False, None, [])
+
+
+def test_rules_are_read_again_without_a_restart(trained, ask_own):
+    ask = ask_own
+    first = ask(user_id="u0", n=1)[1]["items"][0]["item_id"]
+    rule = rules.add(trained.state, "exclude", items=[first])
+    assert ask(user_id="u0", n=1)[1]["items"][0]["item_id"] != first
+    rules.remove(trained.state, rule.id)
+    assert ask(user_id="u0", n=1)[1]["items"][0]["item_id"] == first
+
+
+def test_health_and_metrics(own):
+    server, ask = own, asking(own)
+    assert ask("/health/live") == (200, {"live": True})
+    code, body = ask("/health/ready")
+    assert code == 200 and body["ready"] and body["model_version"].startswith("2024")
+    ask(user_id="u0")
+    ask("/v1/users/u0")
+    ask(n=0)
+    answer = server.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    lines = answer.text.splitlines()
+    assert 'habitue_recommendations_total{placement="home",model="blend",fallback="none"} 1' in lines
+    assert "habitue_recommendation_duration_seconds_count 1" in lines
+    assert f'habitue_model_info{{model="blend",version="{body["model_version"]}"}} 1' in lines
+    for route, code in (("/v1/recommendations", 200), ("/v1/recommendations", 400), ("/v1/users/{user_id}", 200)):
+        wanted = f'habitue_http_request_duration_seconds_count{{route="{route}",method="GET",code="{code}"}} 1'
+        assert wanted in lines, [line for line in lines if "_count" in line]
+    assert "u0" not in answer.text
+    names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+    assert names >= {"habitue_events_received_total", "habitue_event_ingest_lag_seconds", "habitue_products"}
+
+
+def test_a_workspace_without_events_says_so(shop):
+    with TestClient(app.create(shop, load=lambda since: serving.snapshot(shop, since=since))) as client:
+        answer = client.get("/v1/recommendations")
+        assert (answer.status_code, answer.json()["code"]) == (503, "no_products")
+        assert client.get("/health/ready").json() == {"ready": True, "model_version": None}
+        assert client.get("/api/items").json() == {"Cursor": "", "Items": []}
+
+
+def test_a_server_that_only_receives_is_not_ready(client):
+    assert client.get("/health/ready").status_code == 503
+    answer = client.get("/v1/recommendations")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+
+
+def test_the_description_names_every_route_and_what_it_takes(ask):
+    code, document = ask("/openapi.json")
+    assert code == 200 and document["openapi"] == "3.1.0"
+    about = document["paths"]["/v1/recommendations"]
+    names = {one["name"] for one in about["get"]["parameters"]}
+    assert names == set(about["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"])
+    assert {"/v1/track", "/api/recommend/{user_id}", "/recommendations", "/metrics"} <= set(document["paths"])
+    every = [one["operationId"] for path in document["paths"].values() for one in path.values()]
+    assert len(every) == len(set(every))
+    assert "pickle" not in json.dumps(document)
+
+
+def test_the_promoted_model_is_swapped_in_without_a_failed_request(trained, ask_own):
+    ask = ask_own
+    before = ask("/health/ready")[1]["model_version"]
+    folder = trained.models / registry.MODEL
+    later = before[:-1] + ("0" if before[-1] != "0" else "1")
+    shutil.copytree(folder / before, folder / later)
+    registry.promote(trained.models, later)
+    until = time.monotonic() + 60
+    versions = []
+    while time.monotonic() < until and (not versions or versions[-1] != later):
+        code, body = ask(user_id="u0", n=2)
+        assert code == 200
+        versions.append(body["model_version"])
+    assert set(versions) == {before, later} and versions == sorted(versions, key=[before, later].index)
+    assert registry.rollback(trained.models) == before
+    while time.monotonic() < until and ask()[1]["model_version"] != before:
+        pass
+    assert ask()[1]["model_version"] == before
+
+
+def test_a_model_that_cannot_be_read_leaves_the_old_one_answering(trained, own):
+    server, ask = own, asking(own)
+    before = ask("/health/ready")[1]["model_version"]
+    (trained.models / registry.MODEL / "20990101T000000Z-broken").mkdir()
+    until = time.monotonic() + 60
+    while time.monotonic() < until and 'habitue_refreshes_total{result="failed"}' not in server.get("/metrics").text:
+        time.sleep(0.2)
+    assert 'habitue_refreshes_total{result="failed"} 1' in server.get("/metrics").text
+    assert ask(user_id="u0")[1]["model_version"] == before

@@ -1,0 +1,169 @@
+"""Other people's recommender clients, as they are on the shelf, against a server that really runs."""
+
+import datetime as dt
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+
+import pytest
+
+from habitue.serve import keys
+
+COMMAND = [sys.executable, "-c", "from habitue.cli import main; main()", "serve", "--port", "0", "--log"]
+
+
+@pytest.fixture
+def server(trained):
+    """Start `habitue serve` on a trained workspace; gives its address, a secret key, a write key, what it printed."""
+    secret, write = (keys.create(trained.state, kind)[1] for kind in ("secret", "write"))
+    process = subprocess.Popen(
+        [*COMMAND, "-w", trained.root], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        address = process.stdout.readline().removeprefix("Listening on ").strip()
+        if not address:
+            raise AssertionError(process.stderr.read())
+        printed = []
+        reader = threading.Thread(target=lambda: printed.extend(process.stdout), daemon=True)
+        reader.start()
+        yield address, secret, write, printed
+        process.terminate()
+        reader.join(60)
+        errors = process.stderr.read()
+        assert process.wait(60) == 0, errors
+        assert "Traceback" not in errors
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def get(address, path, key, **query):
+    url = f"{address}{path}?{urllib.parse.urlencode(query)}"
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"X-API-Key": key}), timeout=60) as answer:
+        return json.loads(answer.read())
+
+
+def track(address, key, event, properties, **who):
+    """Send one event as Segment's clients do."""
+    body = {"event": event, "properties": properties, "writeKey": key, "messageId": f"m{time.time_ns()}", **who}
+    body["timestamp"] = dt.datetime.now(dt.UTC).isoformat()
+    request = urllib.request.Request(f"{address}/v1/track", json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert json.loads(answer.read()) == {"success": True}
+
+
+def boto(address, secret):
+    boto3 = pytest.importorskip("boto3")
+    return boto3.client(
+        "personalize-runtime",
+        endpoint_url=address,
+        region_name="eu-west-1",
+        aws_access_key_id=secret,
+        aws_secret_access_key="-",
+    )
+
+
+ARN = "arn:aws:personalize:eu-west-1:1:recommender/"
+
+
+@pytest.mark.slow
+def test_events_change_the_next_answer_and_the_clients_work_unchanged(server):
+    address, secret, write, printed = server
+    gorse = pytest.importorskip("gorse").Gorse(address, secret)
+
+    # who has done nothing gets what everyone buys; one visit to blue products changes that at once
+    session = {"placement": "session", "anonymous_id": "v1", "n": 5}
+    assert get(address, "/v1/recommendations", write, **session)["fallback"] == "popular"
+    for item in ("blue-1", "blue-2", "blue-4"):
+        track(address, write, "Product Viewed", {"product_id": item}, anonymousId="v1")
+    answer = get(address, "/v1/recommendations", write, **session)
+    assert answer["fallback"] is None
+
+    # who logs in is the same person
+    track(address, write, "Product Viewed", {"product_id": "blue-5"}, anonymousId="v1", userId="new")
+    assert [one["item_ids"] for one in get(address, "/v1/users/new", secret)["timeline"]][::-1] == [
+        ["blue-1"],
+        ["blue-2"],
+        ["blue-4"],
+        ["blue-5"],
+    ]
+
+    # PyGorse: a slash stands before its question mark
+    found = gorse.get_recommend("u1", n=4)
+    assert len(found) == 4 and all(one.id.startswith("blue-") for one in found)
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert [one.id for one in gorse.get_recommend("u1", n=2, offset=2)] == [one.id for one in found[2:]]
+    assert {one.id[-1] for one in gorse.get_recommend("u1", category="Table", n=20)} >= {"0", "9"}
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{address}/api/recommend/u1?n=3", headers={"X-API-Key": secret}), timeout=60
+    ) as plain:
+        assert json.loads(plain.read()) == [one.id for one in found[:3]]
+    near = gorse.get_neighbors("red-1", n=3)
+    assert len(near) == 3 and "red-1" not in [one["Id"] for one in near]
+    assert [one["Id"][:4] for one in gorse.session_recommend([{"ItemId": "red-1"}, {"ItemId": "red-2"}], n=2)] == [
+        "red-"
+    ] * 2
+    assert gorse.get_item("red-1")["Categories"] == ["Table", "Bowls"]
+    items, cursor = gorse.get_items(15)
+    assert len(items) == 15 and len(gorse.get_items(15, cursor)[0]) == 5
+    assert gorse.get_user("u1")["UserId"] == "u1"
+    with pytest.raises(Exception) as caught:
+        gorse.get_item("nope")
+    assert caught.value.status_code == 404
+
+    # boto3
+    client = boto(address, secret)
+    answer = client.get_recommendations(recommenderArn=ARN + "home", userId="u1", numResults=4)
+    assert [one["itemId"] for one in answer["itemList"]] == [one.id for one in found]
+    assert re.fullmatch("[0-9a-f]{32}", answer["recommendationId"])
+    scores = [one["score"] for one in answer["itemList"]]
+    assert scores == sorted(scores, reverse=True) and scores[0] == 1.0
+    near = client.get_recommendations(recommenderArn=ARN + "similar", itemId="red-1", numResults=3)
+    assert "red-1" not in [one["itemId"] for one in near["itemList"]] and len(near["itemList"]) == 3
+    ranked = client.get_personalized_ranking(
+        campaignArn=ARN + "x", userId="u1", inputList=["red-1", "blue-1", "gone", "blue-2"]
+    )
+    ids = [one["itemId"] for one in ranked["personalizedRanking"]]
+    assert {*ids[:2]} == {"blue-1", "blue-2"} and ids[2:] == ["red-1", "gone"]
+    cups = client.get_recommendations(
+        recommenderArn=ARN + "home",
+        userId="u1",
+        filterArn=ARN + "category",
+        filterValues={"CATEGORY": '"Table > Cups"'},
+    )
+    assert {one["itemId"][-1] for one in cups["itemList"]} <= set("0369")
+    with pytest.raises(client.exceptions.InvalidInputException, match="There is no filter of that name"):
+        client.get_recommendations(recommenderArn=ARN + "home", userId="u1", filterArn=ARN + "what")
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.get_recommendations(recommenderArn=ARN + "similar", itemId="nope")
+
+    # a product that came with an event alone can be recommended: its neighbours know it by its words
+    for visitor in ("v2", "v3"):
+        wanted = {"product_id": "green-1", "name": "blue cup k", "price": 7.0, "quantity": 1}
+        order = {
+            "order_id": f"n-{visitor}",
+            "products": [wanted, {"product_id": "blue-1", "price": 3.0, "quantity": 1}],
+        }
+        track(address, write, "Order Completed", order, anonymousId=visitor)
+    until = time.monotonic() + 90
+    ids = []
+    while "green-1" not in ids and time.monotonic() < until:
+        time.sleep(0.5)
+        asked = {"placement": "bought_together", "item_id": "blue-1", "n": 20}
+        ids = [one["item_id"] for one in get(address, "/v1/recommendations", write, **asked)["items"]]
+    assert "green-1" in ids
+    assert "green-1" in [one.id for one in gorse.get_recommend("u1", n=21)]
+    recommended = client.get_recommendations(recommenderArn=ARN + "home", userId="u1", numResults=100)
+    assert "green-1" in [one["itemId"] for one in recommended["itemList"]]
+
+    # the log names routes and never anybody
+    lines = [json.loads(line) for line in list(printed)]
+    assert {"/v1/users/{user_id}", "/api/recommend/{user_id}", "/v1/track"} <= {line["route"] for line in lines}
+    assert set(lines[0]) == {"route", "method", "code", "ms"}
+    assert not re.search("u1|v1|blue|hb[sw]_", "".join(printed).replace("/v1/", "/"))
