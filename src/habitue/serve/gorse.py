@@ -26,7 +26,7 @@ async def recommend(request: Asked) -> Response[Any]:
     """Recommend to a user, of one category or all."""
     desk = _desk(request, RECOMMEND)
     user_id = request.path_params["user_id"]
-    category = request.path_params.get("category") or request.query_params.get("category", "")
+    category = str(request.path_params.get("category") or request.query_params.get("category", ""))
     n, offset = _page(request)
     answer = desk.recommend(desk.key(user_id=user_id), Question(n=n + offset, filters=Filters(category=category)))
     return _list(request, answer, n, offset)

@@ -94,8 +94,8 @@ def listed(state: Path) -> tuple[Rule, ...]:
         return ()
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, list):
-            raise ValueError("no list")
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise ValueError("no list of rules")
     except (OSError, ValueError) as error:
         raise SettingsError(
             FILE,
