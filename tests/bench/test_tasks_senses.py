@@ -10,6 +10,7 @@ from PIL import Image
 from habitue.bench.tasks import Columns, Plan, run, running
 from habitue.core.errors import HabitueError
 from habitue.core.runtime import Runtime
+from habitue.encode import acoustics
 
 ROWS = 60
 
@@ -46,7 +47,7 @@ def test_broken_pictures_keep_their_row_and_are_counted(tmp_path, real_weights):
     assert outcome.data.modalities == ("picture",)
 
 
-def test_sounds_become_numbers_with_names_and_pictures_of_themselves(tmp_path):
+def test_sounds_become_the_vectors_of_the_encoders_named(tmp_path):
     import soundfile
 
     high = np.arange(ROWS) % 2 == 0
@@ -61,17 +62,18 @@ def test_sounds_become_numbers_with_names_and_pictures_of_themselves(tmp_path):
     voices[3], voices[5] = b"no sound at all", None
     path = tmp_path / "calls.parquet"
     pl.DataFrame({"voice": voices, "who": np.where(high, "child", "man")}).write_parquet(path)
-    plan = Plan("who", Columns("who", sounds=("voice",)), models=("linear",), folds=3, encoders=("spectrogram",))
+    columns = Columns("who", sounds=("voice",))
+    plan = Plan("who", columns, models=("linear",), folds=3, encoders=("spectrogram", "acoustics"))
     outcome = run(path, plan, runtime=Runtime())
     table = outcome.data.table
-    pitch = table.frame["voice: pitch, mean (octaves above 100 Hz)"].to_numpy()
-    assert np.flatnonzero(np.isnan(pitch)).tolist() == [3, 5]
+    assert table.columns == ("voice (spectrogram)", "voice (acoustics)")
+    rows = table.vectors["voice (acoustics)"]
+    assert rows.shape == (ROWS, 110) and table.vectors["voice (spectrogram)"].shape == (ROWS, 1280)
+    assert np.flatnonzero(np.isnan(rows).all(axis=1)).tolist() == [3, 5]
+    pitch = rows[:, acoustics.NAMES.index("pitch, mean (octaves above 100 Hz)")]
     assert (pitch[high & ~np.isnan(pitch)] > 2 * np.log2(2.5)).all(), "in halves of an octave, its scale"
-    assert table.vectors["voice (spectrogram)"].shape == (ROWS, 1280) and table.frame.width == 110
     assert outcome.data.modalities == ("sound",)
-    assert (
-        sum("'voice': 1 of 60 rows have no vector" in note or "'voice': 2 of 60" in note for note in outcome.notes) == 1
-    )
+    assert sum("'voice': 2 of 60 rows have no vector" in note for note in outcome.notes) == 1
     told = running.predictions(outcome).filter(pl.col("model") == "linear", ~pl.col("row").is_in([3, 5]))
     assert (told["label"] == told["answer"]).mean() > 0.85
 

@@ -59,7 +59,7 @@ def tasks(
     encoder: Annotated[
         list[str] | None,
         typer.Option(
-            "--encoder", help="Text too by sentence or static; sound by spectrogram, sound, speech, speech-en."
+            "--encoder", help="Text too by sentence, static; sound by acoustics, spectrogram, sound, speech, speech-en."
         ),
     ] = None,
     prepare: Annotated[

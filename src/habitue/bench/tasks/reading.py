@@ -90,8 +90,7 @@ def read(
     with stage("Read words, pictures and sound"):
         sensed = senses.read(frame, columns, folder=path.parent, encoders=encoders, cache=cache)
     group = None if columns.group is None else _groups(frame[columns.group])
-    numbers = sorted_out.hstack(sensed.numbers) if sorted_out.width else sensed.numbers
-    table = Table(numbers, sensed.texts, sensed.vectors, group)
+    table = Table(sorted_out, sensed.texts, sensed.vectors, group)
     if not table.columns:
         raise InputError(
             path.name,

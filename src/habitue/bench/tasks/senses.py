@@ -18,14 +18,15 @@ import scipy.sparse as sp
 
 from habitue import encode
 from habitue.core.errors import UsageError, did_you_mean
-from habitue.encode import acoustics, speech
+from habitue.encode import speech
 from habitue.model.tabular import ngrams
 
 if TYPE_CHECKING:
     from habitue.bench.tasks.reading import Columns
 
 TEXTS = ("sentence", "static")  # frozen encoders of text
-SOUNDS: dict[str, tuple[str, Any]] = {  # of sound: the modality and its settings
+SOUNDS: dict[str, tuple[str, Any]] = {  # of sound, the first when none is named: the modality and its settings
+    "acoustics": ("acoustics", None),
     "spectrogram": ("spectrogram", None),
     "sound": ("sound", None),
     "speech": ("speech", None),
@@ -37,7 +38,6 @@ SOUNDS: dict[str, tuple[str, Any]] = {  # of sound: the modality and its setting
 class Sensed:
     """What was read, and the sentences on what could not be."""
 
-    numbers: pl.DataFrame = field(default_factory=pl.DataFrame)  # those of sounds that have names
     texts: dict[str, sp.csr_matrix] = field(default_factory=dict)
     vectors: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Sensed:
 
 
 def read(frame: pl.DataFrame, columns: Columns, *, folder: Path, encoders: Sequence[str], cache: Path | None) -> Sensed:
-    """Count n-grams of every text column, tell how sounds sound, and run the encoders named.
+    """Count n-grams of every text column, and run the encoders named; a sound is told by `acoustics` when none is.
 
     Paths of pictures and sounds are relative to `folder`. A text, picture or sound that cannot be read leaves its row
     without this modality; how many is said in `notes`. Raises UsageError for an unknown encoder, one that has nothing
@@ -68,17 +68,15 @@ def read(frame: pl.DataFrame, columns: Columns, *, folder: Path, encoders: Seque
             vectors[f"{name} ({encoder})"] = _encoded(encoder, things, name, notes, cache)
     for name in columns.pictures:
         vectors[name] = _encoded("picture", _media(frame, name, folder), name, notes, cache)
-    numbers: list[pl.Series] = []
     for name in columns.sounds:
         things = _media(frame, name, folder)
-        told = _encoded("acoustics", things, name, notes, cache).astype(np.float64)
-        numbers += [pl.Series(f"{name}: {what}", told[:, i]) for i, what in enumerate(acoustics.NAMES)]
-        for encoder in (e for e in encoders if e in SOUNDS):
+        for n, encoder in enumerate([e for e in encoders if e in SOUNDS] or ["acoustics"]):
             modality, config = SOUNDS[encoder]
-            vectors[f"{name} ({encoder})"] = _encoded(modality, things, name, [], cache, config)  # noted above
+            told = notes if n == 0 else []  # what one cannot hear no other can
+            vectors[f"{name} ({encoder})"] = _encoded(modality, things, name, told, cache, config)
     named = {"text": columns.texts, "picture": columns.pictures, "sound": columns.sounds}
     modalities = tuple(modality for modality, some in named.items() if some)
-    return Sensed(pl.DataFrame(numbers), texts, vectors, tuple(notes), modalities, time.process_time() - began)
+    return Sensed(texts, vectors, tuple(notes), modalities, time.process_time() - began)
 
 
 def _media(frame: pl.DataFrame, name: str, folder: Path) -> pl.DataFrame:
