@@ -101,7 +101,7 @@ TASKS = {
     "q13": Task(
         DIGITS,
         Plan(
-            "digit",
+            "spoken digit",
             Columns("digit", sounds=("flac",), drop=CLIP, group="speaker"),
             models=("linear", "svm"),
             encoders=("speech-en",),
@@ -111,7 +111,7 @@ TASKS = {
     "q13-logmel": Task(
         DIGITS,
         Plan(
-            "digit",
+            "spoken digit from log-mel",
             Columns("digit", sounds=("flac",), drop=CLIP, group="speaker"),
             models=("linear",),
             encoders=("spectrogram",),
@@ -121,7 +121,7 @@ TASKS = {
     "emotion": Task(
         EMOTIONS,
         Plan(
-            "emotion",
+            "emotion from voice",
             Columns("emotion", sounds=("flac",), drop=SPOKEN, group="speaker"),
             models=("linear", "svm"),
             encoders=("acoustics", "speech-en", "sound"),
@@ -131,7 +131,7 @@ TASKS = {
     "emotion-logmel": Task(
         EMOTIONS,
         Plan(
-            "emotion",
+            "emotion from log-mel",
             Columns("emotion", sounds=("flac",), drop=SPOKEN, group="speaker"),
             models=("linear",),
             encoders=("spectrogram",),

@@ -362,7 +362,7 @@ def test_two_processes_share_one_cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     ["text", "table", "static", "sentence", "hub", "picture", "colour", "texture"]
-    + ["sound", "acoustics", "spectrogram", "speech"],
+    + ["sound", "acoustics", "spectrogram", "speech", "signals"],
 )
 def test_every_file_that_is_a_modality_keeps_the_contract(name):
     from habitue.core import plugins
@@ -370,6 +370,12 @@ def test_every_file_that_is_a_modality_keeps_the_contract(name):
     module = plugins.load("encode", name, contract=modality.CONTRACT)
     with pytest.raises(AttributeError, match="cannot assign|frozen|immutable"):
         module.Config().anything = 1
-    wrong = {"text": {"piece_min": 0}, "table": {"one_hot": 0}, "hub": {"tokens": 0}, "static": {"characters": 0}}
-    with pytest.raises(SettingsError, match=rf"encode\.{name}\.Config: .*(encoded|nothing|seen|looked at)"):
+    wrong = {
+        "text": {"piece_min": 0},
+        "table": {"one_hot": 0},
+        "hub": {"tokens": 0},
+        "static": {"characters": 0},
+        "signals": {"step_s": 0},
+    }
+    with pytest.raises(SettingsError, match=rf"encode\.{name}\.Config: .*(encoded|nothing|seen|looked at|told)"):
         module.Config(**wrong.get(name, {"threads": 0} if name == "sentence" else {"workers": 0}))
