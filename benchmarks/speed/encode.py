@@ -71,7 +71,7 @@ def text_alone(things: pl.DataFrame) -> Callable[[], Any]:
 
 def picture_alone(things: pl.DataFrame) -> Callable[[], Any]:
     config = picture.Config()
-    session = onnx.session(picture._model(config), threads=1, extra="pictures")
+    session = onnx.session(picture.model(config), threads=1, extra="pictures")
     made = pixels.decoded(things, np.ascontiguousarray, side=224, largest=config.largest, workers=2, square=True)
     ready = np.stack([pixels for _, pixels in made])
     return lambda: [session.run(None, {"pictures": ready[i : i + 4]}) for i in range(0, len(ready), 4)]

@@ -198,7 +198,7 @@ def test_flat_pictures_are_one_pattern():
 @pytest.mark.parametrize("name", ["picture", "colour", "texture"])
 def test_a_missing_extra_is_named(name, models, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL.Image", None)
-    monkeypatch.setattr(picture, "_model", lambda _: None)
+    monkeypatch.setattr(picture, "model", lambda _: None)
     monkeypatch.setattr(onnx, "session", lambda *_, **__: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'habitue\[pictures\]'"):
         encode.run(name, things(USABLE["rgb"]))
@@ -228,7 +228,7 @@ def test_the_exported_network_computes_what_torch_computes(network):
     images = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
     with torch.inference_mode():
         wanted = network(torch.from_numpy(images)).numpy()
-    session = onnx.session(picture._model(picture.Config()), threads=1, extra="pictures")
+    session = onnx.session(picture.model(picture.Config()), threads=1, extra="pictures")
     assert np.abs(session.run(None, {"pictures": images})[0] - wanted).max() <= 1e-4
 
 

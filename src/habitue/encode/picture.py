@@ -67,7 +67,7 @@ def encode(things: pl.DataFrame, config: Config | None = None) -> Vectors:
     rows: list[Dense] = []
     waiting: list[Pixels] = []
     side = SIDES[config.size]
-    session = onnx.session(_model(config), threads=config.threads, extra="pictures") if ids else None
+    session = onnx.session(model(config), threads=config.threads, extra="pictures") if ids else None
     seen = decoded(things, np.ascontiguousarray, side=side, largest=config.largest, workers=config.workers, square=True)
     for place, made in seen:
         if isinstance(made, Refusal):
@@ -76,10 +76,10 @@ def encode(things: pl.DataFrame, config: Config | None = None) -> Vectors:
         places.append(place)
         waiting.append(made)
         if len(waiting) == config.batch:
-            rows.append(_run(session, waiting))
+            rows.append(run(session, waiting))
             waiting = []
     if waiting:
-        rows.append(_run(session, waiting))
+        rows.append(run(session, waiting))
     matrix = np.vstack(rows) if rows else np.zeros((0, DIMENSION), dtype=np.float32)
     return assemble(ids, encoder(config), np.array(places, dtype=np.intp), unit(matrix), refusals(told))
 
@@ -88,7 +88,9 @@ def _name(config: Config) -> str:
     return f"image-efficientnet-{config.size}"
 
 
-def _model(config: Config) -> Any:
+def model(config: Config) -> Any:
+    """Return the path of the network as ONNX, made from the weights once."""
+
     def make(source: Any, target: Any) -> None:
         from habitue.encode import efficientnet  # torch, only where nothing is exported yet
 
@@ -97,6 +99,7 @@ def _model(config: Config) -> Any:
     return weights.derived(_name(config), RECIPE, make)
 
 
-def _run(session: Any, pictures: list[Pixels]) -> Dense:
+def run(session: Any, pictures: list[Pixels]) -> Dense:
+    """Return float32[B, 1280] of pictures of the network's side; they do not influence each other."""
     rows: Dense = session.run(None, {"pictures": np.stack(pictures)})[0]
     return rows

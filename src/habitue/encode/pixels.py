@@ -41,7 +41,7 @@ def decoded(
 
     def one(content: Any) -> T | Refusal:
         try:
-            return make(_fitted(_open(content, column, largest, formats), side, square))
+            return make(fitted(_open(content, column, largest, formats), side, square=square))
         except Refusal as refusal:
             return refusal
 
@@ -98,7 +98,7 @@ def _rgb(picture: Any) -> Any:
     return picture.convert("RGB")
 
 
-def _fitted(picture: Any, side: int, square: bool) -> Pixels:
+def fitted(picture: Any, side: int, *, square: bool) -> Pixels:
     """Bring the longer side to `side`, or cut out the middle square and bring that to it."""
     from PIL import Image
 

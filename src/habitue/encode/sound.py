@@ -60,9 +60,9 @@ def encode(things: pl.DataFrame, config: Config | None = None) -> Vectors:
     """
     config = config or Config()
     check(things, of=("path", "bytes"), where="encode.sound")
-    network = _network(weights.path(NAME)) if things.height else None
+    loaded = network(weights.path(NAME)) if things.height else None
     seen = decoded(things, blocks, rate=RATE, seconds=config.seconds, workers=config.workers)
-    rows = ((place, made if isinstance(made, Refusal) else _run(network, made)) for place, made in seen)
+    rows = ((place, made if isinstance(made, Refusal) else run(loaded, made)) for place, made in seen)
     return collected(things["id"].to_list(), encoder(config), rows)
 
 
@@ -79,17 +79,18 @@ def blocks(sound: Samples) -> Dense:
     return whole.reshape(count, BLOCK, BANDS)
 
 
-def _run(network: Any, ready: Dense) -> Dense:
+def run(loaded: Any, ready: Dense) -> Dense:
+    """Return the unit mean of what the network makes of `blocks` of one sound, float32[512]."""
     import torch
 
     with torch.inference_mode():
-        rows = [network(torch.from_numpy(block[None, None])).numpy()[0] for block in ready]
+        rows = [loaded(torch.from_numpy(block[None, None])).numpy()[0] for block in ready]
     row: Dense = unit(np.mean(rows, axis=0)[None])[0]
     return row
 
 
 @lru_cache(maxsize=1)
-def _network(path: Path) -> Any:
+def network(path: Path) -> Any:
     """Return the network with its weights; only tensors and plain numbers are unpickled."""
     import torch
     from torch import nn
