@@ -155,7 +155,8 @@ def _correlations(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     def across(x: Floats, y: Floats) -> Floats:
         """Sum over t of x[t] y[t + shift], for every shift."""
         moved: Floats = irfft(np.conj(rfft(x, size)) * rfft(y, size), size)
-        return np.r_[moved[size - a.size + 1 :], moved[: b.size]]
+        ordered: Floats = np.r_[moved[size - a.size + 1 :], moved[: b.size]]
+        return ordered
 
     count = np.round(across(there[0], there[1]))
     sums = across(value[0], there[1]), across(there[0], value[1])
