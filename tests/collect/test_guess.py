@@ -202,6 +202,20 @@ def test_a_gzip_of_segment(tmp_path):
     assert collect.import_file(init(tmp_path / "shop"), tmp_path / "events", found).new == 1
 
 
+def test_who_somebody_is_wants_a_mapping_of_its_own(tmp_path):
+    common = {"messageId": "m", "userId": "u", "timestamp": "2024-01-01T00:00:00Z"}
+    who = json.dumps(common | {"type": "identify", "traits": {"city": "Lyon"}})
+    did = json.dumps(common | {"type": "track", "event": "Product Viewed", "properties": {"product_id": "A"}})
+    (tmp_path / "both").write_text("\n".join([did, who, who]))
+    _, text = mapping(tmp_path, tmp_path / "both")
+    assert (
+        '# Unsure: 2 messages tell who somebody is: a second mapping, what = "users" with reader = "identify"' in text
+    )
+    (tmp_path / "who").write_text(who)
+    with pytest.raises(InputError, match=r"tell who somebody is, and none what.*no events.*reader = \"identify\""):
+        collect.guess(tmp_path / "who")
+
+
 def test_nothing_of_a_person_is_printed(tmp_path):
     rows = [
         ("2024-01-01", "o1", "Ann Secret", "ann@x.example", "555 0100"),

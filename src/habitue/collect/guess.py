@@ -58,6 +58,10 @@ def guess(place: Path | str, *, limits: Limits | None = None) -> str:
     with sources.opened(place, _form(place, limits), limits=limits) as source:
         frame, broken = _sample(source)
         draft = _draft(source, frame)
+        if "no_event" in broken:
+            draft.unsure.append(
+                f"{broken.count('no_event'):,} messages tell who somebody is: a second mapping, {_IDENTIFY}, reads them"
+            )
         mapping = _mapping(source, draft)
         raw = frame.select(c for c in mapping.wanted if c in frame.columns)
         folder = place if isinstance(place, Path) and place.is_dir() else Path(place).parent
@@ -94,6 +98,9 @@ def _share(column: pl.Series, start: str) -> float:
     return float(column.str.starts_with(start).fill_null(False).mean() or 0.0)  # type: ignore[arg-type]
 
 
+_IDENTIFY = 'what = "users" with reader = "identify" (docs/mapping.md)'
+
+
 def _sample(source: Source) -> tuple[pl.DataFrame, list[str]]:
     """The first rows with every column, as text, and the reasons of those that could not be read."""
     frames: list[pl.DataFrame] = []
@@ -107,6 +114,13 @@ def _sample(source: Source) -> tuple[pl.DataFrame, list[str]]:
             break
     frame = pl.concat(frames, how="diagonal_relaxed").head(ROWS) if frames else pl.DataFrame()
     there = [c for c in frame.columns if frame[c].null_count() < frame.height and c != source.form.lines]
+    if set(broken) == {"no_event"} and frame.is_empty():
+        raise InputError(
+            source.name,
+            found="its messages tell who somebody is, and none what anybody did",
+            consequence="There are no events to map",
+            remedy=f"Write a mapping of people: {_IDENTIFY}",
+        )
     if frame.is_empty() or not there:
         raise InputError(
             source.name,

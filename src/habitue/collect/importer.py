@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from habitue import __version__
-from habitue.collect import refusals, sources, store, typed
+from habitue.collect import refusals, runs, sources, store, typed
 from habitue.collect.mapping import Mapping, read_mapping
 from habitue.collect.sources import Block, Limits
 from habitue.collect.sources.sql import is_dsn, shown
@@ -131,7 +131,7 @@ def _key(
         return None
     about = place.stat()
     file = [str(place.resolve()), about.st_size, about.st_mtime_ns]
-    return [*file, repr(mapping), since, before, __version__, pl.__version__]
+    return [*file, repr(mapping), since, before, __version__, pl.__version__, runs.SUFFIX]
 
 
 def _stage(
