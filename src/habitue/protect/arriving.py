@@ -51,11 +51,9 @@ class Arriving:
             if (version := self._data_version()) != self._version:
                 self._forget()
                 self._version = version
-            met = meet()
-            if not self._new_links and not self._new_claims:
-                return met
             try:
-                if self._stored():
+                met = meet()
+                if not self._new_links and not self._new_claims or self._stored():
                     return met
             except BaseException:
                 self._forget()  # what was drawn is in no file

@@ -81,7 +81,7 @@ def _message(message: Record, sent: Any, received: dt.datetime) -> Iterator[Mess
 
 
 def _told(message: Record) -> Any:
-    return message.get("originalTimestamp") or message.get("timestamp")
+    return message.get("originalTimestamp") or message.get("timestamp") or None
 
 
 def _consent(message: Record) -> dict[str, Any]:
