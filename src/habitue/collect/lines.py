@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ import polars as pl
 from habitue.collect import values
 from habitue.collect.mapping import FREE
 from habitue.collect.sources.blocks import Record, text
+from habitue.core.extras import need
 from habitue.core.schemas import EVENTS, REFUND
 from habitue.protect.mask import mask
 
@@ -139,6 +139,8 @@ def _money(told: Any, event: Event, shop: str) -> str | None:
 
 def word(value: Any) -> str | None:
     """Write a value as text; blanks alone are nothing, and so is a number too long to be anybody's."""
+    if type(value) is str:
+        return None if not value or value.isspace() else value
     if isinstance(value, int) and abs(value) >= 2**128:
         return "9" * (LONGEST_NAME + 1)  # Python refuses to write it; no field takes it
     told = text(value)
@@ -163,14 +165,7 @@ def moment(value: Any) -> dt.datetime | None:
     """Read a UTC moment, as `values.moments` does for ISO 8601 with UTC as its zone; None when it cannot be read."""
     if isinstance(value, dt.datetime):
         return value
-    if not isinstance(value, str) or len(value) > 64:
-        return None
-    if _ISO.fullmatch(value):
-        try:
-            return dt.datetime.fromisoformat(value).astimezone(dt.UTC)
-        except (ValueError, OverflowError):
-            return None
-    return _hard_moment(value)
+    return _moment(value) if isinstance(value, str) and len(value) <= 64 else None
 
 
 @functools.lru_cache(4096)
@@ -188,7 +183,17 @@ def masked(told: str) -> str:
 def beyond(extra: Mapping[str, Any]) -> str | None:
     """Write what lies beyond the contract as JSON of words, each masked; None when nothing is left."""
     said = {name: masked(told) for name, value in extra.items() if (told := word(value)) is not None}
-    return json.dumps(said, ensure_ascii=False) if said else None
+    return _json(said) if said else None
+
+
+@functools.cache
+def _encode() -> Callable[[Any], bytes]:
+    encoder = need("msgspec", extra="serve", purpose="collect.lines").json.Encoder()
+    return encoder.encode  # type: ignore[no-any-return]
+
+
+def _json(said: dict[str, Any]) -> str:
+    return _encode()(said).decode()
 
 
 def refused(row: Record, person: int | None) -> str:
@@ -206,7 +211,7 @@ def refused(row: Record, person: int | None) -> str:
             said[name] = masked(told)[:LONGEST_NAME]
     if person is not None:
         said["user_key"] = person
-    return json.dumps(said, ensure_ascii=False)
+    return _json(said)
 
 
 @functools.lru_cache(1024)
@@ -216,7 +221,12 @@ def _hard_number(told: str) -> float | None:
     return number
 
 
-@functools.lru_cache(1024)
-def _hard_moment(told: str) -> dt.datetime | None:
+@functools.lru_cache(4096)
+def _moment(told: str) -> dt.datetime | None:
+    if _ISO.fullmatch(told):
+        try:
+            return dt.datetime.fromisoformat(told).astimezone(dt.UTC)
+        except (ValueError, OverflowError):
+            return None
     found: dt.datetime | None = values.moments(pl.Series([told]), zone="UTC", time_format=None)[0]
     return found

@@ -62,7 +62,7 @@ async def segment_batch(request: Asked) -> Response[bytes]:
     received = dt.datetime.now(dt.UTC)
     content = an_object(parsed(body))
     admit(request, basic(request) or content.get("writeKey"))
-    return await take(request, segment.batch(content, received=received, size=len(body)), segment.SOURCE, received)
+    return await take(request, segment.batch(content, received=received), segment.SOURCE, received)
 
 
 @post("/com.snowplowanalytics.snowplow/tp2", status_code=200)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import uvicorn
 import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from habitue.collect import receiver as collect
 from habitue.core import settings
@@ -21,6 +22,7 @@ from habitue.serve.streams import Address
 
 CONNECTIONS = 2_000  # at once; one more is answered with 503
 IDLE_S = 75  # a connection that says nothing is closed: longer than the pools of most clients keep theirs
+HEADERS_S = 10.0  # for the head of a request to come, from the first byte of the connection or the request on
 STOP_S = 20  # for requests under way when the server is stopped
 
 
@@ -46,7 +48,7 @@ def run(
             log_config=None,
             access_log=False,  # a query may hold ids
             lifespan="off",  # `_serve` does it, so that what goes wrong is said in words
-            http="httptools",
+            http=_Impatient,
             limit_concurrency=CONNECTIONS,
             timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=STOP_S,
@@ -60,6 +62,39 @@ def run(
             runner.run(_serve(server, listening, lambda: ready(f"Listening on {address}")))
     except BaseExceptionGroup as group:
         raise _said(group) or group from None
+
+
+class _Impatient(HttpToolsProtocol):
+    """HTTP that closes a connection whose request does not begin, or whose head does not end, within HEADERS_S.
+
+    uvicorn waits for ever. Bodies have their own limit (`collecting.SLOWEST_S`), and idle connections uvicorn's.
+    """
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def on_message_begin(self) -> None:
+        self._wait()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._stop_waiting()
+        self._late = self.loop.call_later(HEADERS_S, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
 
 
 class _Server(uvicorn.Server):

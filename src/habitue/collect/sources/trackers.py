@@ -20,12 +20,14 @@ ROW = (
 )
 # What a row's `extra` keeps beside: words of a shop's things, never of its people. Whatever else a tracker is made to
 # send (names, addresses, anything) is left out.
-OF_EVENT = (
-    *("affiliation", "subtotal", "total", "revenue", "shipping", "tax", "discount", "coupon", "coupon_id"),
-    *("coupon_name", "reason", "checkout_id", "cart_id", "list_id", "filters", "sorts", "promotion_id", "creative"),
-    *("step", "shipping_method", "payment_method", "wishlist_id", "wishlist_name", "share_via", "review_id"),
+OF_EVENT = frozenset(
+    (
+        *("affiliation", "subtotal", "total", "revenue", "shipping", "tax", "discount", "coupon", "coupon_id"),
+        *("coupon_name", "reason", "checkout_id", "cart_id", "list_id", "filters", "sorts", "promotion_id", "creative"),
+        *("step", "shipping_method", "payment_method", "wishlist_id", "wishlist_name", "share_via", "review_id"),
+    )
 )
-OF_ITEM = ("sku", "category", "brand", "variant", "coupon", "url", "image_url")
+OF_ITEM = frozenset(("sku", "category", "brand", "variant", "coupon", "url", "image_url"))
 
 _V1 = {
     "Viewed Product": "Product Viewed",
@@ -107,7 +109,7 @@ def lines(message: Record) -> Iterator[Record | str]:
         yield "no_event"
         return
     p = _dict(message.get("properties"))
-    beside = {key: p[key] for key in OF_EVENT if p.get(key) is not None}
+    beside = {key: value for key, value in p.items() if key in OF_EVENT and value is not None}
     if kind == "track" and "promotion_id" in p:  # a promotion has a name and a place of its own
         beside |= {"promotion_name": p.get("name"), "promotion_position": p.get("position")}
         p = p | {"position": None}
@@ -151,7 +153,7 @@ def lines(message: Record) -> Iterator[Record | str]:
                 "position": product.get("position"),
                 "category": product.get("category"),
                 "brand": product.get("brand"),
-                "extra": beside | {key: product[key] for key in OF_ITEM if product.get(key) is not None},
+                "extra": beside | {k: value for k, value in product.items() if k in OF_ITEM and value is not None},
             }
         )
 

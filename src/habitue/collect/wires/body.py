@@ -81,11 +81,6 @@ def parsed(body: bytes) -> Any:
         raise BodyError("invalid_json", "The body is no JSON that can be read.") from error
 
 
-def bytes_of(value: Any) -> int:
-    """Return how many bytes a value is as JSON."""
-    return len(need("msgspec", extra="serve", purpose="collect.wires").json.encode(value))
-
-
 def an_object(value: Any) -> dict[str, Any]:
     """Return a JSON object as it is. Raises BodyError "invalid_request" for anything else."""
     if not isinstance(value, dict):

@@ -14,11 +14,11 @@ from typing import Any
 
 from habitue.collect.sources import trackers
 from habitue.collect.sources.blocks import Record
-from habitue.collect.wires.body import BodyError, Introduction, Message, Messages, bytes_of, unnamed
+from habitue.collect.wires.body import BodyError, Introduction, Message, Messages, unnamed
 from habitue.collect.wires.skew import corrected
 
 SOURCE = "segment"
-LONGEST_EVENT = 32 * 1024  # bytes, Segment's own limit
+LONGEST_EVENT = 32 * 1024  # bytes of a body that is one event, Segment's own limit
 LONGEST_BODY = 5 * 2**20  # of a batch, inflated: Segment's clients send up to 500 kB, RudderStack's 4 MB
 MOST = 2_500  # events of a batch
 TYPES = {"t": "track", "p": "page", "s": "screen", "i": "identify", "g": "group", "a": "alias"}
@@ -32,24 +32,21 @@ def one(message: Record, *, kind: str, received: dt.datetime) -> Messages:
         yield 1, said
 
 
-def batch(content: Record, *, received: dt.datetime, size: int = 0) -> Messages:
-    """Read a batch; `size`: bytes of its body. Raises BodyError when it is none, or holds too many."""
+def batch(content: Record, *, received: dt.datetime) -> Messages:
+    """Read a batch. Raises BodyError when it is none, or holds too many."""
     listed = content.get("batch")
     if not isinstance(listed, list):
         raise BodyError("invalid_request", "The body has no list named batch.")
     if len(listed) > MOST:
         raise BodyError("too_many", f"The batch holds more than {MOST:,} events.")
-    return _numbered(listed, content, received, measure=size > LONGEST_EVENT)
+    return _numbered(listed, content, received)
 
 
-def _numbered(listed: list[Any], outer: Record, received: dt.datetime, *, measure: bool) -> Messages:
+def _numbered(listed: list[Any], outer: Record, received: dt.datetime) -> Messages:
     whole = outer.get("context")
     for number, message in enumerate(listed, 1):
         if not isinstance(message, dict):
             yield number, "bad_record"
-            continue
-        if measure and bytes_of(message) > LONGEST_EVENT:
-            yield number, "too_large"
             continue
         if isinstance(whole, dict):
             context = message.get("context")
