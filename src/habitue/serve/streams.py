@@ -112,7 +112,7 @@ def _messages(bodies: Sequence[bytes], received: dt.datetime) -> Messages:
                 raise BodyError("invalid_request", "")
             is_batch = isinstance(content.get("batch"), list)
             said = (
-                segment.batch(content, received=received, size=len(body))
+                segment.batch(content, received=received)
                 if is_batch
                 else segment.one(content, kind=str(content.get("type", "track")), received=received)
             )
