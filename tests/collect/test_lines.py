@@ -173,7 +173,6 @@ def test_a_day_ahead_is_a_wrong_clock_and_is_taken():
 
 
 def test_what_lies_beyond_the_contract_is_kept_as_words_and_masked():
-    assert lines.beyond({"coupon": "CALL 0171 2345678", "tax": 1.0, "none": None, "blank": " "}) == (
-        '{"coupon": "CALL [phone]", "tax": "1"}'
-    )
+    kept = lines.beyond({"coupon": "CALL 0171 2345678", "tax": 1.0, "none": None, "blank": " "})
+    assert json.loads(kept) == {"coupon": "CALL [phone]", "tax": "1"}
     assert lines.beyond({}) is None
