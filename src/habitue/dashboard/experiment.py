@@ -43,7 +43,9 @@ def sheet(found: Experiment, *, currency: str, command: str) -> dict[str, Any]:
         sections.append(
             {
                 "title": "From day to day",
-                "text": ["What would have been said at the end of each day. A line that stays off 0 can be believed."],
+                "text": [
+                    "What would have been said at the end of each day; believe it where both dashed lines are on one side of 0."
+                ],
                 "parts": [_lines(found, arm) for arm in others["arm"]],
             }
         )
@@ -67,7 +69,10 @@ def _table(found: Experiment) -> dict[str, Any]:
     return {
         "kind": "table",
         "title": "In numbers",
-        "columns": [{"name": name, "align": "left" if name == "Arm" else "right"} for name in columns],
+        "columns": [
+            {"name": name, "align": "left" if name == "Arm" else "right", "percent": name == "Relative"}
+            for name in columns
+        ],
         "rows": rows,
         "note": "Brought in all = the difference times the users of the arm; means are after CUPED.",
     }
