@@ -44,7 +44,7 @@ def sheet(found: Experiment, *, currency: str, command: str) -> dict[str, Any]:
             {
                 "title": "From day to day",
                 "text": [
-                    "What would have been said at each day's end: believe it where both dashed lines are on one side of 0."
+                    "As it stood at the end of each day: believe it where both dashed lines are on one side of 0."
                 ],
                 "parts": [_lines(found, arm) for arm in others["arm"]],
             }
