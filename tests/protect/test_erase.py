@@ -166,6 +166,17 @@ def test_the_receipt_names_what_was_done_and_nobody(shop):
     assert receipt["searched"]["files"] > 20 and receipt["searched"]["bytes"] > 10_000
 
 
+def test_the_servers_copy_of_events_goes_whole_and_its_keys_stay(shop):
+    space, mine, others = shop
+    (space.root / "state/live.ndjson").write_text('{"at": 1, "item_id": "p1"}\n')  # whose it is stands nowhere
+    for name in erasing.KEPT:
+        (space.root / "state" / name).write_text(f"made for {NAMES['email']}")
+    receipt = erasing.erase(space, [mine["user_id"]])
+    assert "state/live.ndjson" in receipt["files_removed"] and not (space.root / "state/live.ndjson").exists()
+    assert [name for name in erasing.KEPT if (space.root / "state" / name).exists()] == list(erasing.KEPT)
+    assert receipt["files_left"] == [f"state/{name}" for name in erasing.KEPT]  # and a note in one is told
+
+
 def test_a_signed_receipt_can_be_held_against_its_key(shop):
     space, mine, _ = shop
     receipt = erasing.erase(space, [mine["user_id"]], sign_with=b"secret")

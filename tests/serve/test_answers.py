@@ -9,13 +9,15 @@ from contextlib import contextmanager
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from litestar.testing import TestClient
 
 from habitue import serving
 from habitue.core import workspace
 from habitue.core.schemas import CONSENT
 from habitue.protect import identities
-from habitue.serve import app, keys, registry, rules
+from habitue.serve import answers, app, desk, keys, registry, rules
 
 NOW = dt.datetime(2024, 8, 1, 12, tzinfo=dt.UTC)
 
@@ -317,3 +319,54 @@ def test_a_model_that_cannot_be_read_leaves_the_old_one_answering(trained, own):
         time.sleep(0.2)
     assert 'habitue_refreshes_total{result="failed"} 1' in server.get("/metrics").text
     assert ask(user_id="u0")[1]["model_version"] == before
+
+
+NAMES = sorted({field.name for field in answers.RECOMMENDATIONS} | {"nope"})
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(["home", "cart"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    path=st.sampled_from(["/v1/recommendations", "/v1/predictions", "/recommendations", "/personalize-ranking"]),
+    body=st.dictionaries(
+        st.sampled_from([*NAMES, "userId", "itemId", "numResults", "inputList", "filterArn", "filterValues"]),
+        ODD,
+        max_size=5,
+    ),
+)
+def test_whatever_is_sent_is_answered_or_refused_in_words(server, path, body):
+    answer = server.post(path, content=json.dumps(body).encode())
+    assert answer.status_code in (200, 400, 404), answer.text
+    if answer.status_code != 200:
+        assert answer.json()["success"] is False and {"code", "message", "detail"} <= set(answer.json())
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    path=st.sampled_from(["/v1/recommendations", "/api/recommend/u1", "/api/items", "/api/item/red-1/neighbors"]),
+    query=st.dictionaries(
+        st.sampled_from([*NAMES, "offset", "cursor"]), st.text(max_size=12) | st.integers(), max_size=4
+    ),
+)
+def test_whatever_stands_in_a_query_is_answered_or_refused_in_words(server, path, query):
+    assert server.get(path, params=query).status_code in (200, 400, 404)
+
+
+def test_consent_that_is_withdrawn_reaches_a_running_server(trained):
+    key = identities.lookup(trained.identities, "user_id", "u0")
+    load = lambda since: serving.snapshot(trained, since=since)  # noqa: E731
+    config = desk.Config(look_s=0.05, lake_s=0.0)
+    with TestClient(app.create(trained, load=load, clock=lambda: NOW, answering=config)) as client:
+        assert client.get("/v1/recommendations", params={"user_id": "u0"}).json()["fallback"] is None
+        row = {"user_key": key, "purpose": "analytics", "granted": False, "at": NOW, "source": "t", "import_id": "t"}
+        trained.lake.append(CONSENT, pl.DataFrame([row], schema=CONSENT.schema))
+        until = time.monotonic() + 60
+        found = None
+        while found is None and time.monotonic() < until:
+            time.sleep(0.1)
+            found = client.get("/v1/recommendations", params={"user_id": "u0"}).json()["fallback"]
+        assert found == "popular"

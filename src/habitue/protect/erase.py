@@ -35,6 +35,8 @@ from habitue.protect import identities, people, traces
 
 NOTE = ".erasing"  # in the lake's folder, while an erasure is under way; holds keys, never aliases
 DERIVED = ("reports", "state", "sealed")  # can be made again, so a file that names the person goes
+LIVE = "live.*"  # in state/: the server's copy of events, without keys or ids; it goes whole and is made again
+KEPT = ("keys.sqlite", "rules.json")  # in state/: the server's keys and the shop's rules, which hold nobody
 
 
 @dataclass(frozen=True)
@@ -174,14 +176,17 @@ def _of_events(workspace: Workspace, keys: list[int]) -> pl.Expr:
 
 
 def _derived(workspace: Workspace, person: traces.Person) -> list[str]:
-    """Remove the pages and tables made from the lake that name the person; returns their paths."""
-    removed = []
+    """Remove the pages and tables made from the lake that name the person; returns their paths, ascending."""
+    state = workspace.root / "state"
+    removed = [f"state/{path.name}" for path in state.glob(LIVE)]
+    for path in state.glob(LIVE):
+        path.unlink()
     for folder in DERIVED:
-        found = traces.search(workspace.root / folder, person)
+        found = traces.search(workspace.root / folder, person, leave_out=[state / name for name in KEPT])
         for path in found.paths:
             (workspace.root / folder / path).unlink()
             removed.append(f"{folder}/{path}")
-    return removed
+    return sorted(removed)
 
 
 def _note(workspace: Workspace, keys: list[int]) -> None:

@@ -1,8 +1,9 @@
 """The desk where questions are answered: the shop as it is served now, everybody in it, and its renewal.
 
 One thread answers. Another reads the lake and the promoted model again when there is a reason to: another model was
-promoted or trained, a product came that the catalogue does not know, much has come since the last reading, or some time
-has gone by (consent and erasures come in so). What it made is exchanged between two requests; none fails meanwhile.
+promoted or trained, a product came that the catalogue does not know, somebody said something about consent, an import
+brought products, somebody was erased, or much has come since the last reading. What it made is exchanged between two
+requests; none fails meanwhile.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from habitue.core.errors import HabitueError
+from habitue.core.schemas import CONSENT, ITEMS
 from habitue.core.workspace import Workspace
 from habitue.protect.identities import GUEST
 from habitue.serve import registry, scorer, shop, state
@@ -46,7 +48,8 @@ class Config:
     look_s: float = 1.0  # how often it is looked whether there is a reason
     new_products_s: float = 5.0  # at least so long between two readings for new products
     events: int = 100_000  # since the last reading, kept in memory
-    at_most_s: float = 300.0  # consent and erasures are known at the latest after so long, if anything came at all
+    lake_s: float = 20.0  # at least so long between two readings for a statement of consent, a catalogue, an erasure
+    at_most_s: float = 300.0  # between two readings when events came
     hot: int = state.HOT
 
 
@@ -72,6 +75,7 @@ class Desk:
         self._unknown = False  # a product came that the catalogue does not know
         self._since = 0  # events since the last reading
         self._read_at = -1e9
+        self._marks: list[int] = []  # of what the lake held beside events
         self._failed: str | None = None  # the model that could not be read, not to be tried every second
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="habitue-reader")
         self._renewal: asyncio.Task[None] | None = None
@@ -173,6 +177,7 @@ class Desk:
     async def renew(self) -> None:
         """Read the workspace again and go over to what was read. Raises HabitueError; then all stays as it was."""
         self._read_at, self._unknown, self._since = time.monotonic(), False, 0
+        self._marks = self._changes()
         if self._flush is not None and self.ready:
             await self._flush()
         loop = asyncio.get_running_loop()
@@ -216,7 +221,14 @@ class Desk:
             or (self._unknown and ago >= self.config.new_products_s)
             or self._since >= self.config.events
             or (self._since > 0 and ago >= self.config.at_most_s)
+            or (ago >= self.config.lake_s and self._changes() != self._marks)
         )
+
+    def _changes(self) -> list[int]:
+        """Return when consent, the catalogue and the receipts of erasures were written last."""
+        tables = [self.workspace.lake.root / table.name / "_delta_log" for table in (CONSENT, ITEMS)]
+        folders = [folder for folder in (*tables, self.workspace.receipts) if folder.exists()]
+        return [folder.stat().st_mtime_ns for folder in folders]
 
     def _promoted(self) -> str | None:
         folder = registry.current(self.workspace.models)
