@@ -60,12 +60,24 @@ def test_its_numbers_are_those_measured():
 
 
 def test_it_names_every_modality_and_its_version():
-    from habitue.encode import acoustics, colour, picture, sentence, sound, spectrogram, speech, static, texture, video
+    from habitue.encode import (
+        acoustics,
+        colour,
+        photo,
+        picture,
+        sentence,
+        sound,
+        spectrogram,
+        speech,
+        static,
+        texture,
+        video,
+    )
 
-    for module in (static, sentence, picture, colour, texture, sound, speech, acoustics, spectrogram, video):
+    for module in (static, sentence, picture, colour, texture, sound, speech, acoustics, spectrogram, video, photo):
         by = module.encoder(module.Config())
         name = module.__name__.rpartition(".")[2]
         assert re.search(rf"\| `{name}` \| {re.escape(by.name)} \| {by.dimension} \|", PAGE)
     files = {path.stem for path in (ROOT / "src/habitue/encode").glob("*.py")}
     named = set(re.findall(r"^\| `(\w+)` \| \w+\.", PAGE, flags=re.MULTILINE))
-    assert named <= files and len(named) == 14
+    assert named <= files and len(named) == 15

@@ -362,7 +362,7 @@ def test_two_processes_share_one_cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     ["text", "table", "static", "sentence", "hub", "picture", "colour", "texture"]
-    + ["sound", "acoustics", "spectrogram", "speech", "signals", "video"],
+    + ["sound", "acoustics", "spectrogram", "speech", "signals", "video", "photo"],
 )
 def test_every_file_that_is_a_modality_keeps_the_contract(name):
     from habitue.core import plugins

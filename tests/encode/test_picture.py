@@ -274,3 +274,51 @@ def test_products_of_one_kind_are_near_each_other(real_weights):
     np.fill_diagonal(likeness, -1)
     kind = shop["ProductType"].to_numpy()
     assert (kind[likeness.argmax(axis=1)] == kind).mean() > 0.6
+
+
+def header(width: int, height: int, form: str) -> bytes:
+    """A file that says it is that large and holds nothing of it."""
+    import struct
+    import zlib
+
+    if form == "JPEG":
+        size = struct.pack(">HBHHB", 11, 8, height, width, 1) + b"\x01\x11\x00"
+        return b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00\xff\xc0" + size + bytes(200)
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(bytes(1000))
+    chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (body, data)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_a_header_of_sixty_thousand_squared_costs_nothing(form):
+    import tracemalloc
+
+    tracemalloc.start()
+    vectors = encode.run("colour", things(header(60_000, 60_000, form), USABLE["rgb"]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert vectors.refused.rows() == [("p0", "too_large", "The picture has more than 50,000,000 pixels.")]
+    assert vectors.encoded.tolist() == [False, True] and peak < 50e6
+    honest = encode.run("colour", things(header(60, 60, form)))
+    assert honest.refused["code"].to_list() == ["broken"], "a header alone, of a size that would be decoded"
+
+
+def test_a_renamed_archive_is_no_picture():
+    import zipfile
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.jpg", USABLE["jpeg"])
+    assert encode.run("colour", things(packed.getvalue())).refused["code"].to_list() == ["no_picture"]
+
+
+def test_no_prefix_of_a_picture_brings_anything_down():
+    for form in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"):
+        whole = file(noise(size=(40, 30)), form)
+        cuts = [whole[:end] for end in range(0, len(whole), max(1, len(whole) // 25))]
+        vectors = encode.run("colour", things(*cuts))
+        assert set(vectors.refused["id"]) == {
+            i for i, there in zip(vectors.ids, vectors.encoded, strict=True) if not there
+        }
+        assert vectors.refused.height > 5, form

@@ -221,6 +221,14 @@ def test_a_vocabulary_of_jieba_needs_jieba(monkeypatch):
         encode(shelf(*CHINESE), fitted=learnt)
 
 
+def test_other_scripts_and_mixed_languages_are_words_too():
+    hebrew, arabic = "ספל אדום", "كوب أحمر"
+    vectors = encode(shelf(hebrew, arabic, f"red mug {hebrew}", "red 马克杯 mug", "马克杯", "ספל"))
+    assert vectors.missing == ()
+    assert cosine(0, 5, vectors) > 0.3 and cosine(0, 2, vectors) > 0.3, "the word is met again from either side"
+    assert cosine(0, 1, vectors) == 0 and cosine(3, 4, vectors) > 0.3
+
+
 def test_odd_texts_do_no_harm():
     odd = ["🎉👍🏽", "\x00\x01\t", "mug \x00 mug", "Тест 테스트 テスト ทดสอบ", "x" * 10_000_000, "a\u202eb", "ﬁne ½"]
     vectors = encode(shelf(*odd))
