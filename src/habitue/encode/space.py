@@ -3,12 +3,12 @@
 `cca`: canonical correlations (Hotelling 1936) with a ridge on both covariances (Vinod 1976), directions weighted by
 their correlation (Gong et al. 2014, IJCV 106, section 3.3). `contrastive`: two linear maps that begin at those of
 `cca` and learn by the symmetric loss of Radford et al. 2021 ("Learning transferable visual models from natural
-language supervision", figure 3); how long is found on pairs held back.
+language supervision", figure 3); how long is found on pairs held back, then it learns that long from all.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from habitue.core.runtime import Runtime
 from habitue.encode.vectors import Dense, unit
 
 Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.intp]
 LEAST = 8  # pairs
 
 
@@ -26,7 +27,7 @@ LEAST = 8  # pairs
 class Config:
     """How the space is learnt. Raises SettingsError for settings that make no sense."""
 
-    method: Literal["cca", "contrastive"] = "contrastive"
+    method: Literal["cca", "contrastive"] = "cca"  # contrast bought nothing on 1,743 titles and photos (LOG.md)
     width: int = 128  # of the space
     ridge: float = 0.3  # of the mean variance, added to every direction before they are held against each other
     power: float = 1.0  # of the correlation by which a direction counts
@@ -154,15 +155,25 @@ def _root(x: Floats, ridge: float) -> Floats:
 
 
 def _contrasted(a: Floats, b: Floats, config: Config, runtime: Runtime) -> Space:
+    """Find on held-back pairs how many passes help, then make as many over all pairs."""
+    order = np.random.default_rng(runtime.seed).permutation(len(a))
+    held, learn = np.split(order, [max(2, round(config.held * len(a)))])
+    _, passes = _passes(a, b, learn, held, config, config.passes, runtime.seed)
+    found, _ = _passes(a, b, order, None, config, passes, runtime.seed)
+    return replace(found, passes=passes)
+
+
+def _passes(
+    a: Floats, b: Floats, learn: Rows, held: Rows | None, config: Config, most: int, seed: int
+) -> tuple[Space, int]:
+    """Return the space after the pass with the least loss on `held` (after the last without it), and which it was."""
     import torch
     from torch.nn import functional
 
-    rng = np.random.default_rng(runtime.seed)
-    order = rng.permutation(len(a))
-    held, learn = np.split(order, [max(2, round(config.held * len(a)))])
     start = _correlated(a[learn], b[learn], config)
+    rng = np.random.default_rng(seed)
 
-    def ready(rows: npt.NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
+    def ready(rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
         pair = a[rows] - start.left.mean, b[rows] - start.right.mean
         return torch.from_numpy(pair[0].astype(np.float32)), torch.from_numpy(pair[1].astype(np.float32))
 
@@ -172,26 +183,21 @@ def _contrasted(a: Floats, b: Floats, config: Config, runtime: Runtime) -> Space
         near = near / config.temperature
         return (functional.cross_entropy(near, own) + functional.cross_entropy(near.T, own)) / 2
 
-    scales = [float(np.sqrt((m**2).mean())) for m in (start.left.map, start.right.map)]
-    firsts = [
-        torch.from_numpy((m / s).astype(np.float32))
-        for m, s in zip((start.left.map, start.right.map), scales, strict=True)
-    ]
-    maps = [first.clone().requires_grad_() for first in firsts]
+    firsts = [m / np.sqrt((m**2).mean()) for m in (start.left.map, start.right.map)]  # of size 1, as AdamW steps are
+    maps = [torch.from_numpy(m.astype(np.float32)).requires_grad_() for m in firsts]
     steps = torch.optim.AdamW(maps, lr=config.learning_rate, weight_decay=config.decay)
     x, y = ready(learn)
-    judges = ready(held)
     best, kept, at = np.inf, [m.detach().clone() for m in maps], 0
-    for done in range(config.passes + 1):
+    for done in range(most + 1):
         with torch.no_grad():
-            now = float(loss(*judges))
+            now = -float(done) if held is None else float(loss(*ready(held)))
         if now < best - 1e-4:
             best, kept, at = now, [m.detach().clone() for m in maps], done
-        if done == config.passes or done - at >= config.patience:
+        if done == most or done - at >= config.patience:
             break
         for rows in np.array_split(rng.permutation(len(learn)), max(1, len(learn) // config.batch)):
             steps.zero_grad()
             loss(x[rows], y[rows]).backward()  # type: ignore[no-untyped-call]
             steps.step()
     sides = [Side(side.mean, m.double().numpy()) for side, m in zip((start.left, start.right), kept, strict=True)]
-    return Space(sides[0], sides[1], start.correlations, at)
+    return Space(sides[0], sides[1], start.correlations), at
