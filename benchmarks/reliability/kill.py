@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import random
 import signal
 import subprocess
@@ -87,13 +88,14 @@ class Senders:
             return False
 
 
-def killed(folder: Path, kills: int, seed: int) -> dict[str, float]:
-    """Kill a server `kills` times; returns the counts of what came of it."""
+def killed(folder: Path, kills: int, seed: int, *, seconds: float = math.inf) -> dict[str, float]:
+    """Kill a server `kills` times, or for so many seconds; returns the counts of what came of it."""
     shop, chance = workspace.init(folder), random.Random(seed)
     shop.plan.write_text(shop.plan.read_text() + "\n[collect]\ncompact_s = 0.3\n")
-    while_starting = 0
+    done, while_starting, until = 0, 0, time.monotonic() + seconds
     with Senders() as senders:
-        for _ in range(kills):
+        while done < kills and time.monotonic() < until:
+            done += 1
             server = subprocess.Popen([*SERVE, "-w", folder], stdout=subprocess.PIPE, text=True)
             assert server.stdout is not None
             if chance.random() < STARTING:
@@ -112,7 +114,7 @@ def killed(folder: Path, kills: int, seed: int) -> dict[str, float]:
     server.send_signal(signal.SIGTERM)
     server.communicate(timeout=120)
     return {
-        "kills": kills,
+        "kills": done,
         "kills while starting": while_starting,
         "batches sent again": senders.repeats,
         **counted(shop, senders.acknowledged, senders.sent),
@@ -143,11 +145,12 @@ def report(found: dict[str, float]) -> pl.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so long, however many there were")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for none-r1-kill-9.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = killed(Path(folder) / "shop", args.kills, args.seed)
+        found = killed(Path(folder) / "shop", args.kills, args.seed, seconds=args.seconds)
     for name, count in found.items():
         print(f"{name:<28} {count:>9,.0f}")
     if args.out is not None:
