@@ -81,3 +81,21 @@ def test_it_names_every_modality_and_its_version():
     files = {path.stem for path in (ROOT / "src/habitue/encode").glob("*.py")}
     named = set(re.findall(r"^\| `(\w+)` \| \w+\.", PAGE, flags=re.MULTILINE))
     assert named <= files and len(named) == 15
+
+
+def test_what_it_says_of_strangers_and_of_retrieval_was_measured():
+    def mean(name: str, **wanted: str) -> str:
+        document = json.loads((ROOT / f"benchmarks/quality/{name}.json").read_text(encoding="utf-8"))
+        (value,) = [row["mean"] for row in document["rows"] if all(row[k] == v for k, v in wanted.items())]
+        return f"{value:.3f}".lstrip("0")
+
+    table = {line.split("|")[2].strip(): line for line in PAGE.splitlines() if line.count("|") == 4}
+    assert mean("tasks-q13", model="linear", metric="accuracy") in table["`speech`, tiny-en, and a linear model"]
+    told = [line for line in PAGE.splitlines() if "`spectrogram` and a linear model" in line]
+    assert mean("tasks-q13-logmel", model="linear", metric="accuracy") in told[0]
+    assert mean("tasks-emotion-logmel", model="linear", metric="macro_recall") in told[1]
+    (voice,) = [line for line in PAGE.splitlines() if line.startswith("| seven emotions")]
+    assert mean("tasks-emotion", model="linear", metric="macro_recall") in voice
+    for way in ("text -> picture", "picture -> text"):
+        for metric in ("recall@1", "recall@10"):
+            assert mean("retrieval-fashion", model="cca", metric=metric, slice=way) in PAGE
