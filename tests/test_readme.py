@@ -4,6 +4,9 @@ import re
 import shlex
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import polars as pl
@@ -75,10 +78,35 @@ def test_the_commands_and_the_python_of_readme_run_in_order(tmp_path):
         for line in text.splitlines():
             if language == "sh" and line.startswith("habitue "):
                 command = shlex.split(line, comments=True)
+                if command[1] == "serve":
+                    ran.append(served(command, tmp_path))
+                    continue
                 ran.append(run([str(Path(sys.executable).with_name("habitue")), *command[1:]], tmp_path))
-    assert len(ran) == 7, "six commands and one Python example"
+    assert len(ran) == 9, "eight commands and one Python example"
     assert "17850" in some["CustomerID"].cast(pl.String).to_list() and "score" in ran[-1]
     assert list((tmp_path / "my-shop/reports").glob("*.html"))
+
+
+def served(command: list[str], folder: Path) -> str:
+    """Start the server on any free port, ask it whether it can answer, and stop it as an operator would."""
+    command[0] = str(Path(sys.executable).with_name("habitue"))
+    command[command.index("--port") + 1] = "0"
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip().removeprefix("Listening on ")
+        try:
+            for _ in range(600):
+                try:
+                    with urllib.request.urlopen(f"{address}/health/ready", timeout=10) as answer:
+                        told = str(answer.read().decode())
+                    break
+                except urllib.error.HTTPError as error:  # 503: it is still reading the lake
+                    error.close()
+                    time.sleep(0.1)
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+    return told
 
 
 def run(command: list[str], folder: Path) -> str:
