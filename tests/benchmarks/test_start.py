@@ -22,8 +22,8 @@ def test_importing_habitue_costs_less_than_importing_its_command_line(cpu):
 
 
 def test_help_costs_little_more_than_typer_and_rich(cpu):
-    # polars alone would triple it, torch would make it ten times as much
-    assert cpu["habitue --help"] < 2.5 * cpu["typer + rich"]
+    # the commands themselves cost one and a half times as much; polars alone would add four, torch ten
+    assert cpu["habitue --help"] < 3.2 * cpu["typer + rich"]
 
 
 def test_the_benchmark_writes_the_schema_of_all_benchmarks(tmp_path):
