@@ -112,7 +112,7 @@ def test_one_bad_event_is_refused_alone_and_kept_with_its_reason_and_without_the
     assert refused["sentence"][0] == "The price is not a finite number of fewer than fifteen digits."
     raw = refused["raw"][0]
     assert "customer-0815" not in raw and "2345678" not in raw and "[phone]" in raw
-    assert f'"user_key": {identities.lookup(shop.identities, "user_id", "customer-0815")}' in raw
+    assert f'"user_key":{identities.lookup(shop.identities, "user_id", "customer-0815")}' in raw
 
 
 def test_subscribers_hear_new_events_once_with_their_keys_before_the_answer(shop):
@@ -299,3 +299,57 @@ def test_what_waits_in_the_inbox_is_in_the_lake_when_start_returns(shop):
 
     assert session(shop, look) == ["m1"]
     assert os.listdir(shop.root / "inbox") == [".lock"]
+
+
+def test_a_poisoned_record_is_put_aside_and_read_again_after_a_fix(shop, monkeypatch, caplog):
+    from habitue.collect import compaction, entry
+
+    async def scenario(receiver):
+        await send(receiver, track(1))
+        await send(receiver, track(2))
+        await send(receiver, track(3))
+
+    real = entry.tables
+
+    def broken(payloads):
+        held = list(payloads)
+        if any(b"m2" in payload for payload in held):
+            raise pl.exceptions.ComputeError("a mistake of ours")
+        return real(held)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "tables", broken)
+        session(shop, scenario)
+    assert sorted(shop.lake.read(EVENTS)["event_id"]) == ["m1", "m3"]
+    assert shop.lake.read(REFUSED).select("source", "code").rows() == [("inbox", "unreadable")]
+    assert "1 records of" in caplog.text
+    assert [path.suffix for path in (shop.root / "inbox").iterdir() if path.name != ".lock"] == [".aside"]
+
+    async def nothing(receiver):
+        return None
+
+    session(shop, nothing)  # the fixed version starts
+    assert sorted(shop.lake.read(EVENTS)["event_id"]) == ["m1", "m2", "m3"]
+    assert os.listdir(shop.root / "inbox") == [".lock"]
+
+
+def test_a_failed_turn_of_compaction_is_logged_and_the_next_one_goes_on(shop, monkeypatch, caplog):
+    from habitue.collect import compaction
+
+    real, turns = compaction.into_lake, []
+
+    def sometimes(*args):
+        turns.append(len(turns))
+        if turns[-1] == 1:  # the first after the start
+            raise ZeroDivisionError
+        return real(*args)
+
+    monkeypatch.setattr(compaction, "into_lake", sometimes)
+
+    async def scenario(receiver):
+        await send(receiver, track(1))
+        while len(turns) < 3:
+            await asyncio.sleep(0.02)
+
+    session(shop, scenario, compact_s=0.05)
+    assert "the inbox waits" in caplog.text and shop.lake.read(EVENTS).height == 1

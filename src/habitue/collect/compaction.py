@@ -9,19 +9,22 @@ that comes again has the same moment, give or take `SLACK`. Rows of somebody who
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
 from habitue.collect import log, refusals, store
-from habitue.collect.entry import tables
+from habitue.collect.entry import SCHEMAS, tables
 from habitue.core.errors import LakeError
 from habitue.core.lake import Lake
 from habitue.core.schemas import CONSENT, EVENTS, ITEMS, REFUSED, USERS, Events
 from habitue.core.workspace import Workspace
 from habitue.protect import identities
 
+ASIDE = ".aside"
+_log = logging.getLogger("habitue.collect")
 SLACK = dt.timedelta(days=1)  # clients correct their clocks between two attempts
 
 
@@ -46,7 +49,7 @@ def received_since(workspace: Workspace, since: dt.datetime) -> Iterator[tuple[i
 
 def _store(workspace: Workspace, path: Path) -> int:
     lake, import_id = workspace.lake, pl.lit(f"inbox-{path.stem}").alias("import_id")
-    read = {name: frame.with_columns(import_id) for name, frame in tables(log.records(path)).items()}
+    read = {name: frame.with_columns(import_id) for name, frame in _read(path).items()}
     with lake.exclusive():
         known = _people(workspace)
         events = EVENTS.shape(read["events"]).unique(list(EVENTS.key), keep="first", maintain_order=True)
@@ -78,6 +81,37 @@ def _store(workspace: Workspace, path: Path) -> int:
     return events.height
 
 
+def _read(path: Path) -> dict[str, pl.DataFrame]:
+    """Read a segment; a record that cannot be read is put aside, so that it does not keep the others waiting.
+
+    It goes, whole, into a file of the same name that ends in ASIDE, and REFUSED says so. `retried` brings it back.
+    """
+    try:
+        return tables(log.records(path))
+    except _UNREADABLE:
+        good, bad = [], []
+        for payload in log.records(path):
+            try:
+                good.append(tables([payload]))
+            except _UNREADABLE:
+                bad.append(payload)
+    log.keep_aside(path.with_suffix(ASIDE), bad)
+    _log.error("%d records of %s cannot be read; they lie in %s%s", len(bad), path.name, path.stem, ASIDE)
+    told = [("inbox", number, "unreadable", "{}") for number in range(len(bad))]
+    good.append({"refused": pl.DataFrame(told, schema=SCHEMAS["refused"], orient="row")})
+    empty = tables([])
+    return {
+        name: pl.concat([empty[name], *(one[name] for one in good if name in one)], how="diagonal") for name in empty
+    }
+
+
+def retried(folder: Path) -> None:
+    """Let records that were put aside be read again, as after a fix; only while nothing is received."""
+    for path in folder.glob(f"*{ASIDE}"):
+        path.rename(path.with_suffix(log.SUFFIX))
+
+
+_UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, pl.exceptions.PolarsError)
 _WHENCE = ("valid_from", "source", "import_id")
 
 

@@ -57,7 +57,7 @@ def encoded(group: Group) -> bytes:
 def tables(payloads: Iterable[bytes]) -> dict[str, pl.DataFrame]:
     """Read what `encoded` wrote as frames: events, refused, items, users, consents, without their imports."""
     msgspec = need("msgspec", extra="serve", purpose="collect.entry")
-    found: dict[str, list[pl.DataFrame]] = {name: [pl.DataFrame(schema=schema)] for name, schema in _SCHEMAS.items()}
+    found: dict[str, list[pl.DataFrame]] = {name: [pl.DataFrame(schema=schema)] for name, schema in SCHEMAS.items()}
     for payload in payloads:
         said = msgspec.msgpack.decode(payload)
         numbers = dict.fromkeys(("at", "received_at"), pl.Int64())
@@ -65,7 +65,7 @@ def tables(payloads: Iterable[bytes]) -> dict[str, pl.DataFrame]:
         rows = _frame(said["events"], schema)
         moments = (pl.from_epoch(name, time_unit="us").dt.replace_time_zone("UTC") for name in numbers)
         found["events"].append(rows.with_columns(moments))
-        for name, schema in _SCHEMAS.items():
+        for name, schema in SCHEMAS.items():
             if name != "events":
                 found[name].append(_frame(said[name], schema))
     return {name: pl.concat(frames, how="diagonal") for name, frames in found.items()}
@@ -81,7 +81,7 @@ def _frame(rows: list[list[Any]], schema: dict[str, pl.DataType]) -> pl.DataFram
     return pl.DataFrame(made)
 
 
-_SCHEMAS: dict[str, dict[str, pl.DataType]] = {
+SCHEMAS: dict[str, dict[str, pl.DataType]] = {
     "events": {name: EVENTS.schema[name] for name in COLUMNS},
     "refused": {"source": pl.String(), "number": pl.Int64(), "code": pl.String(), "raw": pl.String()},
     "items": {name: ITEMS.schema[name] for name in ITEM},

@@ -131,6 +131,20 @@ def opened(folder: Path, *, segment_bytes: int = 2**26) -> tuple[Log, int]:
     return Log(folder, segment_bytes=segment_bytes), cut
 
 
+def keep_aside(path: Path, payloads: list[bytes]) -> None:
+    """Write records into a file of their own, on the disk when this returns. Raises LakeError."""
+    draft = path.with_name(f".{path.name}")
+    content = MAGIC + b"".join(_HEAD.pack(MARK, len(one), zlib.crc32(one)) + one for one in payloads)
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
+
+
 def records(path: Path) -> Iterator[bytes]:
     """Yield the payloads of a segment in order; a torn end is left out. Raises LakeError for a damaged one."""
     yield from (payload for payload, _ in _scan(path))

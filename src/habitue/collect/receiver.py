@@ -162,6 +162,7 @@ class Receiver:
 
     def _open(self) -> None:
         folder = self.workspace.root / INBOX
+        compaction.retried(folder)
         self._log, self.cut = log.opened(folder)
         self._people = Arriving(self.workspace.identities)
         self._inbox_bytes = 0
@@ -308,6 +309,8 @@ class Receiver:
                 await self.compact()
             except HabitueError as error:  # another writer is at work, the disk is full: the inbox keeps it
                 _log.warning("the inbox waits: %s", error)
+            except Exception:  # a mistake of ours must not end this loop: the next turn tries again
+                _log.exception("the inbox waits")
 
 
 def _person(user_id: object, anonymous_id: object) -> Person | None:

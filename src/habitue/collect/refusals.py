@@ -84,6 +84,7 @@ _SENTENCES = {
     "no_item": "The row names no product.",
     "path_outside": "The path leads out of the folder.",
     "no_such_file": "There is no such file.",
+    "unreadable": "A record of the inbox could not be read; it lies aside and is tried again when the server starts.",
     "too_long": "An id, a name or a text is longer than may be stored.",
     "far_time": "The time lies before 1970, or more than a day after the moment of receiving.",
     "no_medium": "The file is no picture, sound, video or text that is known.",
