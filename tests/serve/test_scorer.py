@@ -1,5 +1,6 @@
 """From a shopper and a question to a list: as `habitue recommend` ranks, filtered, ruled, never empty."""
 
+import dataclasses
 import datetime as dt
 
 import numpy as np
@@ -144,6 +145,28 @@ def test_the_cart_placement_asks_what_goes_with_it(ask):
     answer = ask(None, placement="cart", item_ids=("blue-1", "blue-2"), n=4)
     assert answer.fallback is None and all(item.startswith("blue") for item in answer.items)
     assert ask(None, placement="cart", n=4).fallback == "popular"
+
+
+def test_without_a_model_a_list_says_what_it_is_near_to(served):
+    """A visitor of a shop that never trained: words and orders rank, and are not called popularity."""
+    ready, known = served
+    bare = dataclasses.replace(
+        ready, snapshot=dataclasses.replace(ready.snapshot, state=None), reader=None, vectors=None
+    )
+
+    def told(placement, **more):
+        return scorer.recommend(
+            bare, known("u0"), Question(placement=placement, n=2, explain=True, **more), (), now=NOW
+        )
+
+    similar, together = told("similar", item_id="blue-1"), told("bought_together", item_id="blue-1")
+    assert (similar.model, similar.fallback) == ("words" if bare.past.words is not None else "orders", None)
+    assert {r.code for some in similar.reasons for r in some} == {"similar"}
+    assert (together.model, together.reasons[0][0].code) == ("orders", "bought_together")
+    cart = told("cart", item_ids=("blue-1", "red-1"))
+    assert cart.model == "orders" and cart.reasons[0][0].text.startswith("Bought together with ")
+    assert 0 < cart.reasons[0][0].weight <= 1
+    assert (told("home").model, told("home").fallback) == ("popular", "popular")
 
 
 def test_search_orders_what_was_found(ask):

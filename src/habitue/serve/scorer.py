@@ -116,6 +116,16 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class _Placed:
+    """The scores of a placement [I], and where they come from."""
+
+    score: Floats
+    model: str  # blend, behaviour (its vectors), words, orders, or popular
+    fallback: str | None = None
+    near: Mapping[int, Floats] = field(default_factory=dict)  # product of the visit or cart -> what it adds [I]
+
+
+@dataclass(frozen=True)
 class Answer:
     """The list."""
 
@@ -123,8 +133,8 @@ class Answer:
     scores: tuple[float, ...]
     reasons: tuple[tuple[Reason, ...], ...]  # empty when nobody asked
     fallback: str | None
-    model: str
-    version: str | None
+    model: str  # what ranked: blend, behaviour (likeness by its vectors), words, orders (bought together), or popular
+    version: str | None  # of the trained model that answers
 
 
 def recommend(
@@ -135,7 +145,8 @@ def recommend(
     Raises Problem: 404 unknown_item, 404 nothing_matches (strict), 503 no_products.
     """
     rules = [rule for rule in rules if rule.placement in ("", question.placement)]
-    score, fallback = _placed(shop, shopper, question, now)
+    placed = _placed(shop, shopper, question, now)
+    fallback = placed.fallback
     may = _allowed(shop, rules)
     if question.placement == "search":
         may = may & _mask(shop, question.item_ids)
@@ -150,16 +161,16 @@ def recommend(
         fits, fallback = may, "unfiltered"
     if not fits.any():
         raise Problem(503, "no_products", "There is no product that may be shown", "Import products, or change a rule")
-    score = _shaped(shop, score, question, rules)
+    score = _shaped(shop, placed.score, question, rules)
     order = _listed(shop, score, fits, question)
     order = _pinned(shop, order, fits, rules, question.n)
-    reasons = _reasons(shop, shopper, question, order, fits, fallback, now) if question.explain else ()
+    reasons = _reasons(shop, shopper, question, order, fits, placed, now) if question.explain else ()
     return Answer(
         items=tuple(shop.items[i] for i in order),
         scores=tuple(round(float(score[i]), 6) for i in order),
         reasons=reasons,
         fallback=fallback,
-        model=shop.model,
+        model=placed.model,
         version=shop.snapshot.version,
     )
 
@@ -224,29 +235,35 @@ def bad(code: str, message: str) -> Problem:
     return Problem(400, f"bad_{code}", message, "See /openapi.json for what the route takes")
 
 
-def _placed(shop: Shop, shopper: Shopper | None, question: Question, now: dt.datetime) -> tuple[Floats, str | None]:
-    """Return the placement's scores [I], and the fallback's name where the placement had nothing to say."""
+def _placed(shop: Shop, shopper: Shopper | None, question: Question, now: dt.datetime) -> _Placed:
+    """Return the placement's scores [I]; what everybody buys where the placement has nothing to say."""
     if not shop.items:
         raise Problem(503, "no_products", "There is no product yet", "Import products, or send events that name them")
     place, own = question.placement, None
+    likeness = "behaviour" if shop.vectors is not None else "words" if shop.past.words is not None else "orders"
     if place in ("similar", "bought_together"):
         item = shop.index.get(question.item_id)
         if item is None:
             raise Problem(404, "unknown_item", "The item_id is not in the catalogue", "Import it, or send its events")
         found = shops.alike(shop, item) if place == "similar" else shops.together(shop, item)
-        return (_z(found), None) if np.ptp(found) else (_z(shop.trend), "popular")
+        if not np.ptp(found):
+            return _Placed(_z(shop.trend), "popular", "popular")
+        return _Placed(_z(found), likeness if place == "similar" else "orders", near={item: found})
     if shopper is not None:
         own = personal(shop, shopper, now=now)
-    near = None
+    near: dict[int, Floats] = {}
     if place == "cart":
         cart = list(question.item_ids or (in_cart(shopper) if shopper is not None else ()))[-CART_ITEMS:]
-        near = _sum(shops.together(shop, shop.index[item]) for item in cart if item in shop.index)
+        near = {shop.index[item]: shops.together(shop, shop.index[item]) for item in cart if item in shop.index}
     elif place == "session" and shopper is not None:
-        seen = enumerate(item for item in in_session(shopper, now) if item in shop.index)
-        near = _sum(shops.alike(shop, shop.index[item]) / (1 + k) for k, item in seen)
-    parts = [_z(part) for part in (near, own) if part is not None and np.ptp(part)]
+        seen = [shop.index[item] for item in in_session(shopper, now) if item in shop.index]
+        near = {item: shops.alike(shop, item) / np.float32(1 + k) for k, item in enumerate(seen)}
+    around = _sum(near.values())
+    parts = [_z(part) for part in (around, own) if part is not None and np.ptp(part)]
     total = _sum(parts)
-    return (_z(shop.trend), "popular") if total is None else (_z(total), None)
+    if total is None:
+        return _Placed(_z(shop.trend), "popular", "popular")
+    return _Placed(_z(total), "blend" if own is not None else likeness if place == "session" else "orders", near=near)
 
 
 def _sum(parts: Any) -> Floats | None:
@@ -354,30 +371,40 @@ def _reasons(
     question: Question,
     order: list[int],
     fits: Mask,
-    fallback: str | None,
+    placed: _Placed,
     now: dt.datetime,
 ) -> tuple[tuple[Reason, ...], ...]:
     """Return why each product is there; a purchase is a reason only if taking it away lowers the product's rank."""
-    if question.placement in ("similar", "bought_together") and fallback is None:
-        title = _name(shop, shop.index[question.item_id])
-        text = f"Like {title}" if question.placement == "similar" else f"Bought together with {title}"
-        return tuple((Reason(question.placement, text, 1.0),) for _ in order)
-    state = shop.snapshot.state
-    if fallback == "popular" or shopper is None or state is None:
+    if placed.fallback == "popular":
         return tuple((Reason("popular", "What everyone buys now", 1.0),) for _ in order)
-    told = explain.reasons(
-        lambda asked: blend.score(state, asked),
-        alone(shop, shopper, now=now),
-        0,
-        order[:EXPLAINED],
-        model=shop.model,
-        candidates=fits,
-    )
-    found: dict[str, list[Reason]] = {}
-    for row in told.iter_rows(named=True):
-        text = f"Because of {_name(shop, shop.index[row['because']])}"
-        found.setdefault(row["item_id"], []).append(Reason(row["code"], text, round(row["weight"], 6)))
-    return tuple(tuple(found.get(shop.items[i], ())) for i in order)
+    found: dict[int, list[Reason]] = {i: _nearness(shop, question.placement, i, placed.near) for i in order}
+    state = shop.snapshot.state
+    if placed.model == "blend" and shopper is not None and state is not None:
+        told = explain.reasons(
+            lambda asked: blend.score(state, asked),
+            alone(shop, shopper, now=now),
+            0,
+            order[:EXPLAINED],
+            model=placed.model,
+            candidates=fits,
+        )
+        for row in told.iter_rows(named=True):
+            text = f"Because of {_name(shop, shop.index[row['because']])}"
+            found[shop.index[row["item_id"]]].append(Reason(row["code"], text, round(row["weight"], 6)))
+    return tuple(tuple(found[i]) for i in order)
+
+
+def _nearness(shop: Shop, placement: str, item: int, near: Mapping[int, Floats]) -> list[Reason]:
+    """Name the product of the visit or the cart that does most for `item`; its weight is its share of what all do."""
+    worth = {other: max(float(part[item]), 0.0) for other, part in near.items()}
+    total = sum(worth.values())
+    if not total:
+        return []
+    most = max(worth, key=lambda other: worth[other])
+    together = placement in ("cart", "bought_together")
+    words = "Bought together with" if together else "Like"
+    code = "bought_together" if together else "similar"
+    return [Reason(code, f"{words} {_name(shop, most)}", round(worth[most] / total, 6))]
 
 
 def _name(shop: Shop, item: int) -> str:
