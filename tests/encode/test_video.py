@@ -250,3 +250,24 @@ def test_real_clips_are_nearest_to_themselves(real_weights, tmp_path):
     assert near.argmax(axis=1).tolist() == [1, 0, 3, 2]
     assert video.covers(things(*halves)).height == 4
     assert os.listdir(Path(tmp_path / "wheel"))
+
+
+def test_noise_behind_any_known_mark_has_a_reason_or_frames():
+    """Random bytes that begin like each container: never anything but samples, frames or a refusal."""
+    from habitue.core.media import HEADERS
+    from habitue.encode import samples
+
+    rng, codes = np.random.default_rng(0), set()
+    for _ in range(60):
+        for place, mark in ((p, m) for kind in ("audio", "video") for _, p, m in HEADERS[kind]):
+            data = bytearray(rng.bytes(int(rng.integers(1, 4_000))))
+            data[place : place + len(mark)] = mark
+            for look in (
+                lambda d: samples.samples(d, "bytes", rate=16_000, seconds=9.0),
+                lambda d: frames.moments(d, pace=2.0, seconds=9.0, largest=10**7),
+            ):
+                try:
+                    assert look(bytes(data)) is not None
+                except Refusal as refusal:
+                    codes.add(refusal.code)
+    assert {"broken", "no_video", "strange"} <= codes, "an unknown codec was among them"

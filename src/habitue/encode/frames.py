@@ -57,6 +57,8 @@ def moments(data: bytes, *, pace: float, seconds: float, largest: int) -> Moment
         if not opened.streams.video:
             raise Refusal("no_video", "It has no picture track.")
         stream = opened.streams.video[0]
+        if stream.codec_context is None:
+            raise Refusal("strange", "Its pictures are packed in a way that is not known here.")
         _fits(stream.codec_context.width, stream.codec_context.height, largest)
         told = float(stream.duration * stream.time_base) if stream.duration else None
         last = first = None

@@ -117,6 +117,8 @@ def _native(data: bytes, seconds: float) -> tuple[Samples, int]:
         if not opened.streams.audio:
             raise Refusal("no_sound", "It has no sound track.")
         stream = opened.streams.audio[0]
+        if stream.codec_context is None:
+            raise Refusal("strange", "Its sound is packed in a way that is not known here.")
         own, channels = int(stream.rate or 0), int(stream.channels or 0)
         if not RATES[0] <= own <= RATES[1] or not 1 <= channels <= CHANNELS:
             raise Refusal("strange", f"It says it has {channels:,} channels of {own:,} samples a second.")
