@@ -206,6 +206,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of the flagship's training")
     parser.add_argument("--rate", type=float, default=200.0, help="events and lists a second")
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument(
+        "--shop", type=Path, help="folder to make the shop in, or to find it in (default: made and lost)"
+    )
     parser.add_argument("--out", type=Path, help="folder for the JSON document")
     parser.add_argument("--load", nargs=3, metavar=("HOST", "PORT", "KEY"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -214,8 +217,10 @@ def main() -> None:
         host, port, key = args.load
         asyncio.run(load(host, int(port), key, **size, rate=args.rate, seconds=args.seconds))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        shop = build(Path(folder), **size, steps=args.steps)
+    with tempfile.TemporaryDirectory() as lost:
+        folder = args.shop or Path(lost)
+        there = (folder / "shop").exists()
+        shop = habitue.open(folder / "shop") if there else build(folder, **size, steps=args.steps)
         told = measure(shop, **size, rate=args.rate, seconds=args.seconds)
     metrics = report(told, items=args.items, rate=args.rate)
     for row in metrics.iter_rows(named=True):

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,9 +127,9 @@ class Set:
 
     at: float
     kind: str
-    items: npt.ArrayLike
-    quantities: npt.ArrayLike
-    values: npt.ArrayLike
+    items: Sequence[int] | Ints
+    quantities: Sequence[float] | Floats
+    values: Sequence[float] | Floats
 
 
 def resume(reader: Reader, sets: Iterable[Set]) -> Memory:

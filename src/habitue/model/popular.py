@@ -61,7 +61,7 @@ def score(state: State, past: Past) -> Floats:
     floor = float(state.trend.min(initial=1.0))
     trend = columns(state.trend, places(state.items, past.items), missing=floor)
     again = purchases(past, past.items, half_life_days=state.half_life_days)
-    again.data *= (trend**state.lift)[again.indices]
+    again.data *= trend[again.indices] ** state.lift
     scores: Floats = again.toarray()
     scores += state.background * trend
     return scores

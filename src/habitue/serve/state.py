@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from habitue.core.schemas import EVENTS, PURCHASE, REFUND
 from habitue.model import live
-from habitue.model.past import Histories, Ints
+from habitue.model.batches import Doubles
+from habitue.model.past import Floats, Histories, Ints
 from habitue.prepare import replay
 from habitue.prepare.declared import LEDGER, Feature
 from habitue.quality import Config as Clean
@@ -98,6 +100,37 @@ class Basket:
 
 
 @dataclass(slots=True)
+class _Laid:
+    """Sets as arrays, in the order they were added; those of which the catalogue knows no product are left out."""
+
+    index: Mapping[str, int]
+    kinds: list[str] = field(default_factory=lambda: [PURCHASE, REFUND])  # grows as kinds are met
+    sets: int = 0  # added so far
+    at: Doubles = field(default_factory=lambda: np.zeros(0))
+    kind: npt.NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, dtype=np.int8))
+    row_start: Ints = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    item: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    quantity: Floats = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    value: Floats = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+
+    def add(self, baskets: Sequence[Basket]) -> None:
+        """Add sets after those that are here."""
+        self.sets += len(baskets)
+        told = [one for one in (_told(basket, self.index) for basket in baskets) if one is not None]
+        if not told:
+            return
+        self.kinds += [kind for kind in dict.fromkeys(one.kind for one in told) if kind not in self.kinds]
+        ends = np.cumsum([len(one.items) for one in told]) + self.row_start[-1]
+        self.at = np.concatenate([self.at, np.array([one.at for one in told])])
+        self.kind = np.concatenate([self.kind, np.array([self.kinds.index(one.kind) for one in told], dtype=np.int8)])
+        self.row_start = np.concatenate([self.row_start, ends])
+        self.item = np.concatenate([self.item, np.concatenate([one.items for one in told]).astype(np.int32)])
+        quantities = np.concatenate([one.quantities for one in told])
+        self.quantity = np.concatenate([self.quantity, quantities.astype(np.float32)])
+        self.value = np.concatenate([self.value, np.concatenate([one.values for one in told]).astype(np.float32)])
+
+
+@dataclass(slots=True)
 class Shopper:
     """One person: events in time, their sets, and what the flagship has made of them so far."""
 
@@ -109,6 +142,7 @@ class Shopper:
     memory: live.Memory | None = None  # of the first `taken` sets
     before: live.Memory | None = None  # of one set fewer: the newest set may still grow
     taken: int = 0
+    laid: _Laid | None = None  # the sets but the newest, as arrays
 
     def add(self, row: Row) -> None:
         """Take one event; a late one goes to its place. Constant time for one that comes in order."""
@@ -134,21 +168,31 @@ class Shopper:
         return replay.values(self.declared, states, at=at)
 
     def history(self, index: Mapping[str, int]) -> Histories:
-        """Return the sets as the models read them, of one user with key 0; `index`: product -> place."""
-        kinds = tuple(dict.fromkeys((PURCHASE, REFUND, *sorted({one.kind for one in self.sets}))))
-        known = [(one, sorted((index[i], *told) for i, told in one.items.items() if i in index)) for one in self.sets]
-        known = [(one, rows) for one, rows in known if rows]
-        rows = [row for _, some in known for row in some]
+        """Return the sets as the models read them, of one user with key 0; `index`: product -> place.
+
+        All sets but the newest, which may still grow, are laid out once: an answer costs no more after a long history.
+        """
+        laid = self.laid
+        if laid is None or laid.index is not index:
+            laid = self.laid = _Laid(index)
+        laid.add(self.sets[laid.sets : -1])
+        newest = _Laid(index, laid.kinds)
+        newest.add(self.sets[-1:])
+        rows = laid.row_start[-1]
+        at, kind, item, quantity, value = (
+            np.concatenate([getattr(laid, name), getattr(newest, name)])
+            for name in ("at", "kind", "item", "quantity", "value")
+        )
         return Histories(
             user_keys=np.zeros(1, dtype=np.int64),
-            set_start=np.array([0, len(known)]),
-            set_at=np.array([one.day for one, _ in known], dtype=np.float64),
-            set_kind=np.array([kinds.index(one.kind) for one, _ in known], dtype=np.int8),
-            row_start=np.cumsum([0, *(len(some) for _, some in known)]),
-            row_item=np.array([place for place, _, _ in rows], dtype=np.int32),
-            row_quantity=np.array([quantity for _, quantity, _ in rows], dtype=np.float32),
-            row_value=np.array([value for _, _, value in rows], dtype=np.float32),
-            kinds=kinds,
+            set_start=np.array([0, len(at)]),
+            set_at=at,
+            set_kind=kind,
+            row_start=np.concatenate([laid.row_start, newest.row_start[1:] + rows]),
+            row_item=item,
+            row_quantity=quantity,
+            row_value=value,
+            kinds=tuple(laid.kinds),
         )
 
     def remembered(self, reader: live.Reader, index: Mapping[str, int]) -> live.Memory:
@@ -182,7 +226,7 @@ class Shopper:
 
     def _anew(self) -> None:
         """Make the sets again from the events, and forget what was made of them."""
-        self.features = self.memory = self.before = None
+        self.features = self.memory = self.before = self.laid = None
         met: dict[tuple[dt.datetime, str], dict[str, list[float]]] = {}
         for row in self.rows:
             if row["item_id"] is not None:
