@@ -253,14 +253,12 @@ def _through(
     first = len(at) - len(rows)
     if reader.swift is not None:
         layer = reader.swift.layers[place]
-        more = np.stack([swift.remember(layer, x) for x in rows])
-        shown = more if seen is None else np.concatenate([seen, more])
+        if seen is None:
+            x = np.stack(rows)
+            return swift.remember(layer, x), list(swift.stretch(layer, x, at if clock else None)) if needed else rows
+        shown = np.concatenate([seen, swift.remember(layer, rows[0])[None]])  # a set of its own, after all others
         if needed:
-            ends = range(first + 1, len(at) + 1)
-            rows = [
-                swift.look(layer, x, shown[:end], at[end - 1] - at[:end] if clock else None)
-                for x, end in zip(rows, ends, strict=True)
-            ]
+            rows = [swift.look(layer, rows[0], shown, at[-1] - at if clock else None)]
         return shown, rows
     block, after = reader.blocks[place], []
     with torch.inference_mode():

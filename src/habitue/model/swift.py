@@ -94,7 +94,7 @@ def token(w: Weights, basket: Floats | None, kind: int, hour: int, weekday: int,
 
 
 def remember(layer: Layer, x: Floats) -> Floats:
-    """Return what a set shows to later tokens, [2 D]: keys, then values."""
+    """Return what sets show to later tokens, [..., 2 D] from [..., D]: keys, then values."""
     return _linear(normed(x, layer.norm), layer.seen)
 
 
@@ -115,17 +115,47 @@ def look(layer: Layer, x: Floats, shown: Floats, gap: Doubles | None) -> Floats:
     score[:, 1:] += bias
     score = np.exp(score - score.max(axis=1, keepdims=True))
     score /= score.sum(axis=1, keepdims=True)
-    x = x + _linear((score[:, None] @ value).reshape(width), layer.out)
-    inner = _linear(normed(x, layer.forward_norm), layer.wide)
-    inner = inner * (np.float32(0.5) * (1 + erf(inner * ROOT_HALF)))  # GELU (Hendrycks and Gimpel, 2016, eq. 1)
-    return x + _linear(inner, layer.narrow)
+    return _finished(layer, x, (score[:, None] @ value).reshape(width))
+
+
+def stretch(layer: Layer, x: Floats, at: Doubles | None) -> Floats:
+    """Return [T, D] from [T, D]: all sets of a stretch at once, each sees itself and those before; `look` of each.
+
+    `at`: their moments in days, None = no clock.
+    """
+    sets, width = x.shape
+    heads = len(layer.back)
+    y = normed(x, layer.norm)
+    query = _linear(y, layer.own).reshape(sets, heads, -1).transpose(1, 0, 2)  # [H, T, D / H]
+    both = _linear(y, layer.seen).reshape(sets, 2, heads, -1).transpose(1, 2, 0, 3)
+    key, value = np.concatenate([layer.nothing[:, :, None], both], axis=2)  # [H, T + 1, D / H]
+    score = query @ key.transpose(0, 2, 1) / np.float32(math.sqrt(width // heads))  # [H, T, T + 1]
+    place = np.arange(sets)
+    back = place[:, None] - place + 1  # 1 = itself
+    bias = layer.back[:, np.maximum(back, 0)]
+    if layer.gap is not None and at is not None:
+        bias = bias + layer.gap[:, batches.gaps(at[:, None] - at)]
+    score[:, :, 1:] += np.where(back > 0, bias, -np.inf)
+    score = np.exp(score - score.max(axis=2, keepdims=True))
+    score /= score.sum(axis=2, keepdims=True)
+    return _finished(layer, x, (score @ value).transpose(1, 0, 2).reshape(sets, width))
 
 
 def normed(x: Floats, affine: Affine) -> Floats:
-    """Bring a vector to mean 0 and spread 1, then scale and shift (Ba, Kiros and Hinton, 2016, eq. 4)."""
-    centred = x - x.mean()
-    result: Floats = centred / np.sqrt(centred @ centred / np.float32(len(x)) + EPSILON) * affine[0] + affine[1]
+    """Bring each vector [..., D] to mean 0 and spread 1, scale and shift (Ba, Kiros and Hinton, 2016, eq. 4)."""
+    size = np.float32(x.shape[-1])
+    centred = x - np.add.reduce(x, axis=-1, keepdims=True) / size
+    spread = np.sqrt(np.add.reduce(centred * centred, axis=-1, keepdims=True) / size + EPSILON)
+    result: Floats = centred / spread * affine[0] + affine[1]
     return result
+
+
+def _finished(layer: Layer, x: Floats, mixed: Floats) -> Floats:
+    """Add what was seen, and what the feed-forward layer makes of it; `Block.finish`."""
+    x = x + _linear(mixed, layer.out)
+    inner = _linear(normed(x, layer.forward_norm), layer.wide)
+    inner = inner * (np.float32(0.5) * (1 + erf(inner * ROOT_HALF)))  # GELU (Hendrycks and Gimpel, 2016, eq. 1)
+    return x + _linear(inner, layer.narrow)
 
 
 def _linear(x: Floats, affine: Affine) -> Floats:
