@@ -254,13 +254,14 @@ def _through(
     if reader.swift is not None:
         layer = reader.swift.layers[place]
         if seen is None:
-            x = np.stack(rows)
-            return swift.remember(layer, x), list(swift.stretch(layer, x, at if clock else None)) if needed else rows
+            whole = np.stack(rows)
+            after = list(swift.stretch(layer, whole, at if clock else None)) if needed else rows
+            return swift.remember(layer, whole), after
         shown = np.concatenate([seen, swift.remember(layer, rows[0])[None]])  # a set of its own, after all others
         if needed:
             rows = [swift.look(layer, rows[0], shown, at[-1] - at if clock else None)]
         return shown, rows
-    block, after = reader.blocks[place], []
+    block, left = reader.blocks[place], []
     with torch.inference_mode():
         state = block.begin() if seen is None else torch.from_numpy(seen)
         for token, row in enumerate(rows, first):
@@ -268,8 +269,8 @@ def _through(
             state = block.remember(x, pause, state)
             if needed:
                 x = block.look(x, pause, state, _sight(at[: token + 1], at[token], clock))
-            after.append(x[0].numpy())
-    return state.numpy(), after
+            left.append(x[0].numpy())
+    return state.numpy(), left
 
 
 def _left(reader: Reader, x: Floats) -> Floats:

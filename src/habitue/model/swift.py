@@ -144,8 +144,9 @@ def stretch(layer: Layer, x: Floats, at: Doubles | None) -> Floats:
 def normed(x: Floats, affine: Affine) -> Floats:
     """Bring each vector [..., D] to mean 0 and spread 1, scale and shift (Ba, Kiros and Hinton, 2016, eq. 4)."""
     size = np.float32(x.shape[-1])
-    centred = x - np.add.reduce(x, axis=-1, keepdims=True) / size
-    spread = np.sqrt(np.add.reduce(centred * centred, axis=-1, keepdims=True) / size + EPSILON)
+    centred: Floats = x - np.add.reduce(x, axis=-1, keepdims=True) / size
+    square = np.add.reduce(centred * centred, axis=-1, keepdims=True) / size
+    spread = np.sqrt(square + EPSILON).astype(np.float32, copy=False)
     result: Floats = centred / spread * affine[0] + affine[1]
     return result
 
@@ -154,8 +155,9 @@ def _finished(layer: Layer, x: Floats, mixed: Floats) -> Floats:
     """Add what was seen, and what the feed-forward layer makes of it; `Block.finish`."""
     x = x + _linear(mixed, layer.out)
     inner = _linear(normed(x, layer.forward_norm), layer.wide)
-    inner = inner * (np.float32(0.5) * (1 + erf(inner * ROOT_HALF)))  # GELU (Hendrycks and Gimpel, 2016, eq. 1)
-    return x + _linear(inner, layer.narrow)
+    bent = inner * (np.float32(0.5) * (1 + erf(inner * ROOT_HALF)))  # GELU (Hendrycks and Gimpel, 2016, eq. 1)
+    found: Floats = x + _linear(bent.astype(np.float32, copy=False), layer.narrow)
+    return found
 
 
 def _linear(x: Floats, affine: Affine) -> Floats:
