@@ -144,7 +144,7 @@ def stretch(layer: Layer, x: Floats, at: Doubles | None) -> Floats:
 def normed(x: Floats, affine: Affine) -> Floats:
     """Bring each vector [..., D] to mean 0 and spread 1, scale and shift (Ba, Kiros and Hinton, 2016, eq. 4)."""
     size = np.float32(x.shape[-1])
-    centred: Floats = x - np.add.reduce(x, axis=-1, keepdims=True) / size
+    centred = x - (np.add.reduce(x, axis=-1, keepdims=True) / size).astype(np.float32, copy=False)
     square = np.add.reduce(centred * centred, axis=-1, keepdims=True) / size
     spread = np.sqrt(square + EPSILON).astype(np.float32, copy=False)
     result: Floats = centred / spread * affine[0] + affine[1]
