@@ -353,3 +353,16 @@ def test_a_failed_turn_of_compaction_is_logged_and_the_next_one_goes_on(shop, mo
 
     session(shop, scenario, compact_s=0.05)
     assert "the inbox waits" in caplog.text and shop.lake.read(EVENTS).height == 1
+
+
+def test_small_files_of_the_lake_are_merged_now_and_then(shop, monkeypatch):
+    monkeypatch.setattr("habitue.collect.receiver.MERGED", 5)
+
+    async def scenario(receiver):
+        for number in range(11):
+            await send(receiver, track(number))
+            await receiver.compact()
+
+    session(shop, scenario)
+    assert shop.lake.read(EVENTS).height == 11
+    assert len(shop.lake.files(EVENTS)) == 2

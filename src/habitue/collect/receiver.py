@@ -42,11 +42,13 @@ from habitue.collect.sources.blocks import Record
 from habitue.collect.wires.body import OF_BODY, Described, Introduction, Message, Messages
 from habitue.core import lock
 from habitue.core.errors import HabitueError
+from habitue.core.schemas import EVENTS
 from habitue.core.workspace import Workspace
 from habitue.protect.arriving import Arriving
 from habitue.protect.identities import GUEST
 
 INBOX = "inbox"
+MERGED = 60  # turns of compaction after which the lake's small files are merged
 _log = logging.getLogger("habitue.collect")
 
 
@@ -105,6 +107,7 @@ class Receiver:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._compacting = threading.Lock()
+        self._turns = 0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="habitue-writer")
 
     async def start(self) -> None:
@@ -157,6 +160,10 @@ class Receiver:
     def _compacted(self) -> int:
         with self._compacting:  # whoever waited for the one before may be gone: it goes on in its thread
             stored = compaction.into_lake(self.workspace, self._log.closed())
+            self._turns += stored > 0
+            if self._turns >= MERGED:  # each turn left a small file a bucket
+                self.workspace.lake.compact(EVENTS)
+                self._turns = 0
         self._inbox_bytes = self._log.size
         return stored
 
