@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import resource
 import signal
@@ -177,7 +178,19 @@ def main() -> None:
     if args.out is not None:
         head = ["git", "rev-parse", "HEAD"]
         commit = subprocess.run(head, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-        bench.write(METRICS.shape(pl.DataFrame(rows, infer_schema_length=None)), args.out, commit=commit.stdout.strip())
+        metrics = METRICS.shape(pl.DataFrame(rows, infer_schema_length=None))
+        (path,) = bench.write(metrics, args.out, commit=commit.stdout.strip())
+        document = json.loads(path.read_text(encoding="utf-8"))
+        bench.save(document | {"sentence": sentence(rows)}, path)
+
+
+def sentence(rows: list[dict[str, object]]) -> str:
+    """Say how much of the machine the server had: events per second mean nothing without it."""
+    cores = [float(str(row["mean"])) for row in rows if row["metric"] == "cores of the server"]
+    return (
+        f"The server had {min(cores):.1f} to {max(cores):.1f} of a core and could use one: below that the machine was "
+        "busy with other work, and events per CPU-second are the number to go by."
+    )
 
 
 if __name__ == "__main__":
