@@ -38,7 +38,7 @@ from habitue.quality.rows import NUMBERING
 from habitue.serve.persons import Persons
 
 FILE = "live.ndjson"
-HOT = 20_000  # shoppers put together in memory, some 20 KB each
+HOT = 4_000  # shoppers put together in memory; 126 KB each at 22 sets and width 64, so half a GB
 Row = dict[str, Any]
 Place = tuple[dt.datetime, str, int]  # an event's place in time: at, event_id, line
 
