@@ -219,7 +219,9 @@ def test_a_password_is_not_shown():
 
 
 @pytest.mark.parametrize("scheme", ["nats", "redis"])
-def test_a_broker_that_is_not_there(shop, scheme):
+def test_a_broker_that_is_not_there(shop, scheme, monkeypatch):
+    monkeypatch.setattr(streams, "START_S", 2.0)
+
     async def run():
         async with streams.followed(
             [streams.address(f"{scheme}://x:secret@127.0.0.1:{free()}/events")], Receiver(shop)

@@ -30,6 +30,7 @@ from habitue.core.extras import need
 GROUP = "habitue"
 AT_ONCE = 100  # messages of one broker that are under way; they share a write and an fsync
 CLAIM_MS = 30_000  # a message of Redis that nobody has acknowledged for so long is taken over
+START_S = 20.0  # for a broker to answer when the server starts
 RETRY_S = 1.0  # when nothing can be stored: the broker keeps the message
 _log = logging.getLogger("habitue.serve")
 
@@ -132,7 +133,7 @@ async def _raw(message: Any) -> Any:
 
 async def _started(broker: Any, place: Address) -> None:
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(START_S):
             if place.scheme == "redis":
                 await _grouped(place)
             await broker.start()
