@@ -342,3 +342,10 @@ def test_visitors_dwell_and_records_that_are_cut_off(tmp_path):
         "dwell_s": "dwell",
     }
     assert "first 41 rows" in text and "40 of them would be accepted" in text and "1 x bad record" in text
+
+
+@pytest.mark.parametrize("content", ["{}", '{"a": {}}\n{}\n', "[{}, {}]"])
+def test_records_without_a_key_are_one_sentence(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(InputError, match=r"no row with anything in it|no column tells"):
+        collect.guess(tmp_path / "a.json")

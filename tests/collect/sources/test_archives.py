@@ -7,7 +7,7 @@ import zipfile
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from habitue.collect.sources import Limits
@@ -145,6 +145,7 @@ def test_a_damaged_byte_in_the_middle_is_noticed(tmp_path, read):
 
 @settings(deadline=None)
 @given(head=st.sampled_from([b"\x1f\x8b", b"PK\x03\x04", b""]), content=st.binary(max_size=300))
+@example(head=b"", content=b"{}")
 def test_any_bytes_are_rows_or_one_sentence(tmp_path_factory, head, content, read):
     path = tmp_path_factory.mktemp("any") / "a"
     path.write_bytes(head + content)

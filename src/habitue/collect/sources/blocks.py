@@ -109,6 +109,8 @@ def _block(
 ) -> Block:
     names = wanted if wanted is not None else list(dict.fromkeys(name for row in rows for name in _leaves(row)))
     columns = {name: pl.Series(name, [text(value_of(row, name)) for row in rows], dtype=pl.String) for name in names}
+    if not names:  # objects without a key: a frame without columns has no rows
+        numbers = []
     return Block(pl.DataFrame(columns), pl.Series("row", numbers, dtype=pl.Int64), broken, done)
 
 
