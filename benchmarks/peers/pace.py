@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from run import _rows, installed
+from run import installed, rows_of
 
 from habitue.bench import files, protocols, sequences
 from habitue.core.runtime import detect, peak_mb
@@ -77,7 +77,7 @@ def peer(test: protocols.Question, loss: str, window: int, steps: int, envs: Pat
     """Return targets per CPU-second of RecTools' SASRec, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder) / "given.npz"
-        np.savez(given, **_rows(test.fit, "fit"))
+        np.savez(given, **rows_of(test.fit, "fit"))
         python = str((envs / "rectools-torch" / "bin" / "python").absolute())
         command = [python, str(HERE / "drive_rectools_pace.py"), str(given), loss, str(window), str(steps)]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")

@@ -126,7 +126,7 @@ def lists(
     with tempfile.TemporaryDirectory() as folder:
         given, told = Path(folder) / "given.npz", Path(folder) / "told.npz"
         shape = np.array([len(test.fit.known), len(test.fit.items), LIST])
-        np.savez(given, shape=shape, asked=users, **_rows(test.fit, "fit"), **_rows(test.ask, "ask"))
+        np.savez(given, shape=shape, asked=users, **rows_of(test.fit, "fit"), **rows_of(test.ask, "ask"))
         python = str((envs / library / "bin" / "python").absolute())  # resolved, it would leave the environment
         command = [python, str(HERE / PEERS[library].script), model, str(given), str(told)]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -137,7 +137,7 @@ def lists(
             return found["lists"], float(found["cpu_s"]), float(found["peak_mb"])
 
 
-def _rows(past: Past, name: str) -> dict[str, np.ndarray]:
+def rows_of(past: Past, name: str) -> dict[str, np.ndarray]:
     """Users, items and steps of a past, the oldest first."""
     every = past.histories
     owner = every.set_user[every.row_set]

@@ -9,6 +9,7 @@ that holds at every look; CUPED reads what customers had spent in the year befor
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -51,7 +52,8 @@ def main() -> int:
             }
             for row in found.arms.slice(1).iter_rows(named=True)
         ]
-    bench.save(bench.header("Hillstrom", "e-mail test, two weeks") | {"rows": rows}, OUT)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    bench.save(bench.header("Hillstrom", "e-mail test, two weeks", commit=commit.stdout.strip()) | {"rows": rows}, OUT)
     return 0
 
 

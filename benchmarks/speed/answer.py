@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=50_000)
     parser.add_argument("--users", type=int, default=2_000)
     parser.add_argument("--steps", type=int, default=20, help="of the flagship's training")
-    parser.add_argument("--rate", type=float, default=200.0, help="events and lists a second")
+    parser.add_argument("--rate", type=float, nargs="+", default=[200.0, 100.0], help="events and lists a second")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument(
         "--shop", type=Path, help="folder to make the shop in, or to find it in (default: made and lost)"
@@ -215,16 +215,16 @@ def main() -> None:
     size = {"items": args.items, "users": args.users}
     if args.load:
         host, port, key = args.load
-        asyncio.run(load(host, int(port), key, **size, rate=args.rate, seconds=args.seconds))
+        asyncio.run(load(host, int(port), key, **size, rate=args.rate[0], seconds=args.seconds))
         return
     with tempfile.TemporaryDirectory() as lost:
         folder = args.shop or Path(lost)
         there = (folder / "shop").exists()
         shop = habitue.open(folder / "shop") if there else build(folder, **size, steps=args.steps)
-        told = measure(shop, **size, rate=args.rate, seconds=args.seconds)
-    metrics = report(told, items=args.items, rate=args.rate)
+        told = {rate: measure(shop, **size, rate=rate, seconds=args.seconds) for rate in args.rate}
+    metrics = pl.concat([report(one, items=args.items, rate=rate) for rate, one in told.items()])
     for row in metrics.iter_rows(named=True):
-        print(f"{row['model']:<16} {row['metric']:<26} {row['mean']:.2f}")
+        print(f"{row['slice']:<8} {row['model']:<16} {row['metric']:<26} {row['mean']:.2f}")
     if args.out is not None:
         head = ["git", "rev-parse", "HEAD"]
         commit = subprocess.run(head, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)

@@ -7,15 +7,10 @@ from pathlib import Path
 import expected
 import node
 import pytest
-from way import journey_of
-
-from habitue.core.schemas import EVENTS, REFUSED
-from habitue.protect import identities
+from way import SHIFT_S, in_order, key_of, of, refused_people, stored
 
 pytestmark = pytest.mark.slow
-SHIFT_S = 7_200.0
 CLIENTS = ("segment", "rudder", "posthog", "snowplow", "personalize", "gorse")
-SOURCE = {"rudder": "segment"}
 
 
 @pytest.fixture(scope="module")
@@ -33,27 +28,13 @@ def sent(server, losing):
         command = ["node", script, client, way, f"user-{client}", str(SHIFT_S)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=home)
         assert (done.returncode, done.stdout) == (0, ""), (client, done.stdout, done.stderr)
-    server.stop()
-    lake = server.shop.lake
-    return {
-        "events": lake.read(EVENTS),
-        "refused": lake.read(REFUSED),
-        "lost": lost,
-        "began": began,
-        "shop": server.shop,
-    }
-
-
-def of(sent, client):
-    key = identities.lookup(sent["shop"].identities, "user_id", f"user-{client}")
-    return journey_of(sent["events"], SOURCE.get(client, client), key)
+    return stored(server, lost, began)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_every_event_a_wire_can_say_is_stored_equal_on_every_field_it_carries(sent, client):
     rows, _ = of(sent, client)
-    key = lambda row: (expected.ALL.index(row["kind"]), row["item_id"] or "")  # noqa: E731
-    assert sorted(rows, key=key) == sorted(expected.rows(client), key=key)
+    assert in_order(rows) == in_order(expected.rows(client))
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -72,3 +53,4 @@ def test_what_was_sent_again_after_a_lost_answer_is_stored_once(sent):
 
 def test_one_event_that_cannot_be_accepted_is_refused_alone(sent):
     assert sent["refused"]["code"].unique().to_list() == ["bad_price"]
+    assert refused_people(sent) == {key_of(sent, client) for client in expected.REFUSES}

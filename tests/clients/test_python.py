@@ -6,17 +6,13 @@ import sys
 from pathlib import Path
 
 import expected
-import polars as pl
 import pytest
-from way import journey_of
+from way import SHIFT_S, in_order, key_of, of, refused_people, stored
 
-from habitue.core.schemas import EVENTS, REFUSED
 from habitue.protect import identities, people
 
 pytestmark = pytest.mark.slow
-SHIFT_S = 7_200.0  # the clients' clocks are two hours ahead
 CLIENTS = ("segment", "rudder", "posthog", "snowplow", "personalize", "ga4", "gorse")
-SOURCE = {"rudder": "segment"}
 RESENDS = {
     "segment": "analytics-python/2",
     "rudder": "analytics-python/2.1",
@@ -35,27 +31,13 @@ def sent(server, losing):
         command = [sys.executable, Path(__file__).parent / "send.py", client, way, f"user-{client}", str(SHIFT_S)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=180)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    server.stop()
-    lake = server.shop.lake
-    return {
-        "events": lake.read(EVENTS),
-        "refused": lake.read(REFUSED),
-        "lost": lost,
-        "began": began,
-        "shop": server.shop,
-    }
-
-
-def of(sent, client):
-    key = identities.lookup(sent["shop"].identities, "user_id", f"user-{client}")
-    return journey_of(sent["events"], SOURCE.get(client, client), key)
+    return stored(server, lost, began)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_every_event_a_wire_can_say_is_stored_equal_on_every_field_it_carries(sent, client):
     rows, _ = of(sent, client)
-    key = lambda row: (expected.ALL.index(row["kind"]), row["item_id"] or "")  # noqa: E731
-    assert sorted(rows, key=key) == sorted(expected.rows(client), key=key)
+    assert in_order(rows) == in_order(expected.rows(client))
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -77,11 +59,8 @@ def test_an_answer_was_lost_and_what_was_sent_again_is_stored_once(sent):
 
 
 def test_one_event_that_cannot_be_accepted_is_refused_alone(sent):
-    refused = sent["refused"]
-    assert refused["code"].unique().to_list() == ["bad_price"]
-    people_of = {identities.lookup(sent["shop"].identities, "user_id", f"user-{c}") for c in expected.REFUSES}
-    named = refused["raw"].str.json_path_match("$.user_key").cast(pl.Int64)
-    assert set(named) == people_of
+    assert sent["refused"]["code"].unique().to_list() == ["bad_price"]
+    assert refused_people(sent) == {key_of(sent, client) for client in expected.REFUSES}
 
 
 @pytest.mark.parametrize("client", ["segment", "rudder", "snowplow", "ga4"])

@@ -7,10 +7,15 @@ import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler
 
-from expected import EXTRA, FIELDS
+import polars as pl
+from expected import ALL, EXTRA, FIELDS
 
 from habitue.core import workspace
+from habitue.core.schemas import EVENTS, REFUSED
+from habitue.protect import identities
 
+SHIFT_S = 7_200.0  # the clients' clocks are two hours ahead
+SOURCE = {"rudder": "segment"}
 SERVE = [sys.executable, "-c", "from habitue.cli import main; main()", "serve", "--port", "0"]
 
 
@@ -27,6 +32,33 @@ class Server:
         self._process.send_signal(signal.SIGTERM)
         self._process.communicate(timeout=60)
         assert self._process.returncode == 0
+
+
+def stored(server, lost, began):
+    """Stop the server; returns what it stored, and whose answers were lost."""
+    server.stop()
+    events, refused = (server.shop.lake.read(table) for table in (EVENTS, REFUSED))
+    return {"events": events, "refused": refused, "lost": lost, "began": began, "shop": server.shop}
+
+
+def key_of(sent, client):
+    """The key of the user a client spoke for."""
+    return identities.lookup(sent["shop"].identities, "user_id", f"user-{client}")
+
+
+def of(sent, client):
+    """The rows of the journey as a client's are stored, and when each event happened."""
+    return journey_of(sent["events"], SOURCE.get(client, client), key_of(sent, client))
+
+
+def in_order(rows):
+    """Rows as the journey has them."""
+    return sorted(rows, key=lambda row: (ALL.index(row["kind"]), row["item_id"] or ""))
+
+
+def refused_people(sent):
+    """Whose messages were refused."""
+    return set(sent["refused"]["raw"].str.json_path_match("$.user_key").cast(pl.Int64))
 
 
 class Losing(BaseHTTPRequestHandler):

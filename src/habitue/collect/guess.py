@@ -23,7 +23,6 @@ from habitue.collect.sources.sql import is_dsn
 from habitue.core.errors import InputError, SettingsError
 
 ROWS = 5_000  # of the file that are looked at
-_LINES = ("lineitems", "items", "products", "lines", "orderitems", "orderlines", "orderdetails", "positions", "details")
 _ZONES = {
     "CNY": "Asia/Shanghai",
     "JPY": "Asia/Tokyo",
@@ -90,7 +89,7 @@ def _lines(source: Source) -> str | None:
         return None
     frame = block.frame.head(ROWS)
     lists = [c for c in frame.columns if frame[c].dtype == pl.String and _share(frame[c], "[{") > 0.5]
-    known = [c for c in lists if re.sub(r"\W|_", "", c.rpartition(".")[2].lower()) in _LINES]
+    known = [c for c in lists if profiles.holds_lines(c)]
     return known[0] if known else lists[0] if len(lists) == 1 else None
 
 

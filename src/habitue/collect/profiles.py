@@ -81,7 +81,7 @@ class Profile:
 def look(column: pl.Series, *, called: str | None = None) -> Profile:
     """Look at a sample of one column; `called`: what its name means, where that is not the name itself."""
     there = values.words(column).drop_nulls() if not column.dtype.is_temporal() else column.drop_nulls()
-    plain = _plain(called if called is not None else column.name)
+    plain = plain_name(called if called is not None else column.name)
     profile = Profile(column.name, plain, len(there) / max(len(column), 1), there.n_unique() / max(len(there), 1))
     profile.attribute = next((a for a, names in _ATTRIBUTES.items() if plain in names), None)
     profile.more = next((m for m, names in _MORE.items() if plain in names), None)
@@ -133,6 +133,11 @@ def fields(columns: list[Profile]) -> dict[str, Profile]:
     return found
 
 
+def holds_lines(name: str) -> bool:
+    """Whether a list of this name holds the lines of an order."""
+    return plain_name(name.rpartition(".")[2]) in _WORDS["lists"]["lines"]
+
+
 def of_lines(name: str, lines: str) -> str:
     """Return what a column of an order with a list of `lines` means: an "id" outside of the list is the order's.
 
@@ -140,7 +145,7 @@ def of_lines(name: str, lines: str) -> str:
     """
     if name.startswith(f"{lines}."):
         return name.removeprefix(f"{lines}.")
-    plain = _plain(name)
+    plain = plain_name(name)
     if plain in ("id", "number", "name"):
         return "order id" if plain == "id" else "order number"
     of_a_line = ("item_id", "title", "quantity", "price", "value", "category", "brand")
@@ -149,14 +154,14 @@ def of_lines(name: str, lines: str) -> str:
 
 def names_a_person(name: str) -> bool:
     """Whether a field's name says that it holds somebody's name, address or number."""
-    return bool(_PERSON.search(_plain(name)))
+    return bool(_PERSON.search(plain_name(name)))
 
 
 def kind_of(value: str) -> str | None:
     """Return the kind of event a word of somebody's file means, or None."""
     if value in _KINDS:
         return value
-    plain = _plain(value)
+    plain = plain_name(value)
     return next((kind for kind, words in _KINDS.items() if plain in words), None)
 
 
@@ -284,7 +289,7 @@ def _moments(text: pl.Series, form: str) -> pl.Series:
     return values.moments(text, zone="UTC", time_format=form)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name in small letters without accents, spaces, marks and a leading namespace."""
     letters = unicodedata.normalize("NFD", name.rpartition(":")[2].strip().lower())
     return re.sub(r"[\s_\-./#()（）:：]+", "", "".join(c for c in letters if unicodedata.category(c) != "Mn"))

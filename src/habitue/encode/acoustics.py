@@ -14,9 +14,8 @@ import numpy.typing as npt
 import polars as pl
 from scipy.signal import find_peaks
 
-from habitue.core.errors import SettingsError
 from habitue.encode import pitch, spectra
-from habitue.encode.samples import Samples, decoded
+from habitue.encode.samples import Samples, decoded, hears
 from habitue.encode.things import check
 from habitue.encode.vectors import Dense, Encoder, Vectors, collected
 
@@ -62,13 +61,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse settings that would hear nothing."""
-        if not self.seconds > 0 or self.workers < 1:
-            raise SettingsError(
-                "encode.acoustics.Config",
-                found=f"seconds {self.seconds}, workers {self.workers}",
-                consequence="No sound could be encoded",
-                remedy="Give more than 0 seconds and at least 1 worker",
-            )
+        hears(self.seconds, self.workers, where="encode.acoustics.Config")
 
 
 def encoder(config: Config) -> Encoder:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy.signal import resample_poly
 
+from habitue.core.errors import SettingsError
 from habitue.core.extras import need
 from habitue.core.media import HEADERS
 from habitue.encode.things import in_order, read_file
@@ -45,6 +46,17 @@ SHORTEST = 0.02  # seconds
 SILENT = 1e-4  # of full scale: -80 dB, below the noise of any microphone
 WHOLE = 0.9  # of the told length: what is shorter was cut off
 NO_SOUND = ("no_sound", "It is no sound of a known format.")
+
+
+def hears(seconds: float, workers: int, *, where: str) -> None:
+    """Refuse settings with which nothing would be heard. Raises SettingsError."""
+    if not seconds > 0 or workers < 1:
+        raise SettingsError(
+            where,
+            found=f"seconds {seconds}, workers {workers}",
+            consequence="No sound could be encoded",
+            remedy="Give more than 0 seconds and at least 1 worker",
+        )
 
 
 def decoded(

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from habitue.core.errors import SettingsError
 from habitue.encode import spectra
-from habitue.encode.samples import Samples, decoded
+from habitue.encode.samples import Samples, decoded, hears
 from habitue.encode.things import check
 from habitue.encode.vectors import Dense, Encoder, Refusal, Vectors, collected, unit
 
@@ -33,13 +32,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse settings that would hear nothing."""
-        if not self.seconds > 0 or self.workers < 1:
-            raise SettingsError(
-                "encode.spectrogram.Config",
-                found=f"seconds {self.seconds}, workers {self.workers}",
-                consequence="No sound could be encoded",
-                remedy="Give more than 0 seconds and at least 1 worker",
-            )
+        hears(self.seconds, self.workers, where="encode.spectrogram.Config")
 
 
 def encoder(config: Config) -> Encoder:

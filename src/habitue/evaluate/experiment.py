@@ -104,7 +104,8 @@ def compare(
     the first look. `shares`: as planned (default: equal). Raises ModelError: an arm with too few users, an outcome that
     is no number, a control that is not among the arms.
     """
-    arms = sorted(users["arm"].unique().drop_nulls())
+    users = users.drop_nulls("arm")
+    arms = sorted(users["arm"].unique())
     if control not in arms:
         raise ModelError(
             "evaluate.experiment",
