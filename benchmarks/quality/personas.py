@@ -44,8 +44,8 @@ from habitue.evaluate import bench
 from habitue.evaluate.measured import Measured, per_user, table
 from habitue.evaluate.paired import compare
 from habitue.model.past import Past
-from habitue.pipeline import Tables
 from habitue.plan import Plan
+from habitue.tables import Tables
 
 HORIZON = dt.timedelta(days=92)
 PROTOCOL = "personas-92d"

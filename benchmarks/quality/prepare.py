@@ -17,14 +17,12 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import ground
 import numpy as np
 import polars as pl
 
@@ -277,17 +275,10 @@ def main() -> None:
     asked.add_argument("tasks", nargs="*", help="visits, gaps, reviews, churn, series; none = all")
     asked.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = asked.parse_args()
-    home = os.environ.get("HABITUE_DATA")
-    if not home:
-        sys.exit("Set HABITUE_DATA to the folder of the public tables (docs/data.md).")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    home = ground.tables()
     for name in options.tasks or DATASETS:
-        found = (
-            {"churn": churn, "series": series}[name](Path(home))
-            if name in ("churn", "series")
-            else tasks(Path(home), name)
-        )
-        for path in bench.write(found, options.out, commit=commit):
+        found = {"churn": churn, "series": series}[name](home) if name in ("churn", "series") else tasks(home, name)
+        for path in bench.write(found, options.out, commit=ground.commit()):
             print(path)
 
 

@@ -28,6 +28,8 @@ BUDGET = ["--cpu-hours", "0.25"]
 NETS = ["--models", "popular,neighbours,rules,ease,slist,als,graph,vae,behaviour,blend"]
 TABLES = {
     "beauty": [*BEAUTY, *BUDGET, *NETS],
+    "beauty-seeds": [*BEAUTY, "--cpu-hours", "0.75", "--seeds", "3", "--models", "popular,slist,behaviour,blend"],
+    "ml-100k-seeds": [*ML_100K, "--cpu-hours", "0.15", "--seeds", "3", "--models", "popular,slist,behaviour,blend"],
     "beauty-refit": [*BEAUTY, *BUDGET, "--refit", "--models", "popular,slist,behaviour,blend"],
     "beauty-ids": [BEAUTY[0], *BUDGET, *NETS],
     "sports": [*SPORTS, *BUDGET],

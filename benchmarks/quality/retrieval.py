@@ -11,12 +11,10 @@ image-efficientnet-lite0.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import ground
 import numpy as np
 import polars as pl
 
@@ -41,9 +39,7 @@ def main() -> None:
     asked.add_argument("--out", type=Path, default=Path(__file__).parent)
     asked.add_argument("--cache", type=Path, help="folder where vectors are kept")
     options = asked.parse_args()
-    home = os.environ.get("HABITUE_DATA")
-    if not home:
-        sys.exit("Set HABITUE_DATA to the folder of the public tables (docs/data.md).")
+    home = ground.tables()
     shop = pl.read_parquet(Path(home, "fashion_small/fashion_products.parquet"))
     ids = pl.col("ProductId").cast(pl.String)
     words = encode.run("sentence", shop.select(id=ids, text="ProductTitle"), cache=options.cache)
@@ -72,12 +68,7 @@ def main() -> None:
                 rows, dataset=DATASET, modalities=("text", "picture"), cpu_s=spent, peak_mb=runtime.peak_mb()
             )
         )
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-    print(
-        bench.save(
-            bench.document(pl.concat(tables), commit=commit.stdout.strip()), options.out / "retrieval-fashion.json"
-        )
-    )
+    print(bench.save(bench.document(pl.concat(tables), commit=ground.commit()), options.out / "retrieval-fashion.json"))
     with pl.Config(tbl_rows=-1):
         print(pl.concat(tables).select("model", "slice", "metric", "mean", "low", "high", "cpu_s"))
 

@@ -1,9 +1,10 @@
-"""Q6 to Q9, Q13 and emotion: models on public labelled tables, by `habitue bench tasks` and nothing else.
+"""Q6 to Q9, Q12, Q13 and emotion: models on public labelled tables, by `habitue bench tasks` and nothing else.
 
     python benchmarks/quality/tasks.py [q6 q6-without ... emotion] [--out benchmarks/quality]
 
 Reads the tables from $HABITUE_DATA (docs/data.md says where each is published) and the weights of encoders from the
-models' folder (`habitue models fetch text-use-multilingual speech-whisper-tiny-en audio-aisfx`). One JSON document a
+models' folder (`habitue models fetch text-use-multilingual image-efficientnet-lite0 speech-whisper-tiny-en
+audio-aisfx`). One JSON document a
 task. Of q13 and emotion every speaker is answered by models that never heard them; encoders and models were chosen on
 four of the six speakers of each (LOG.md), so two were never looked at before.
 """
@@ -11,13 +12,11 @@ four of the six speakers of each (LOG.md), so two were never looked at before.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import ground
 import numpy as np
 import polars as pl
 
@@ -43,6 +42,9 @@ class Task:
 
 
 DIGITS, EMOTIONS = "fsdd/fsdd.parquet", "emodb/emodb_16k.parquet"
+PRODUCTS = "fashion_small/fashion_products.parquet"
+PRODUCT = ("ProductId", "Gender", "Category", "SubCategory", "ProductType", "Colour", "Usage", "ProductTitle")
+PRODUCT += ("Image", "ImageURL", "folder", "w", "h")
 VISITS = "online_shoppers/online_shoppers.parquet"
 REVIEWS = "womens_clothing/reviews.parquet"
 TASKS = {
@@ -98,6 +100,20 @@ TASKS = {
         ),
         tenth=True,
     ),
+    **{
+        f"q12-{what}{'-probe' * (len(encoders) == 1)}": Task(
+            PRODUCTS,
+            Plan(
+                f"{what} of a product from {' and '.join(encoders)}",
+                # only the picture: titles and categories name the type and often the colour
+                Columns(label, pictures=("jpg",), drop=tuple(name for name in PRODUCT if name != label)),
+                models=("linear",),
+                encoders=encoders,
+            ),
+        )
+        for what, label in (("type", "ProductType"), ("colour", "Colour"))
+        for encoders in (("picture",), ("picture", "colour", "texture", "photo"))
+    },
     "q13": Task(
         DIGITS,
         Plan(
@@ -148,10 +164,7 @@ def main() -> None:
     asked.add_argument("--cache", type=Path, help="folder where the encoder's vectors are kept")
     asked.add_argument("--models", help="only these, with commas, beside the two baselines")
     options = asked.parse_args()
-    home = os.environ.get("HABITUE_DATA")
-    if not home:
-        sys.exit("Set HABITUE_DATA to the folder of the public tables (docs/data.md).")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    home = ground.tables()
     for name in options.tasks or TASKS:
         task = TASKS[name]
         data, test = Path(home, task.data), Path(home, task.test) if task.test else None
@@ -161,7 +174,7 @@ def main() -> None:
             if task.tenth:
                 data, test = tenth(data, plan.columns.label, Path(folder))
             outcome = run(data, plan, test=test, runtime=runtime.detect())
-        document = running.document(outcome, commit=commit.stdout.strip())
+        document = running.document(outcome, commit=ground.commit())
         print(name, bench.save(document, options.out / f"tasks-{name}.json"))
         print(outcome.judged.verdict, flush=True)
         with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True):

@@ -29,8 +29,8 @@ from habitue.core.schemas import EVENTS, ITEMS, REFUSED, USERS
 from habitue.demonstration import CUT
 from habitue.evaluate import bench
 from habitue.model import behaviour, profile
-from habitue.pipeline import Tables
 from habitue.plan import Plan
+from habitue.tables import Tables
 
 EARLIER = dt.timedelta(days=28)  # both windows
 PRODUCTS = 2_000

@@ -29,9 +29,11 @@ from habitue.core.runtime import Runtime
 from habitue.core.schemas import SCORES, Scores
 from habitue.dashboard import page, summaries
 from habitue.evaluate.paired import Verdict, verdict
-from habitue.model import artifact, blend, train
-from habitue.pipeline import Forecast, Outcome, Tables
+from habitue.look_back import TRAIN_HISTORY_DAYS, traits_learnt
+from habitue.model import artifact, blend, newcomers, train
+from habitue.pipeline import Forecast, Outcome
 from habitue.plan import Plan
+from habitue.tables import Tables
 
 if TYPE_CHECKING:
     from habitue.shop import Shop
@@ -93,7 +95,8 @@ def foretell(tables: Tables, *, as_of: dt.datetime, plan: Plan, runtime: Runtime
     sha256 of every answer of every model, of the launches told and of the season factor.
     """
     with stage("Looking back"):
-        past, titles = pipeline.look_back(tables, as_of=as_of, plan=plan)
+        learnt = traits_learnt(tables, plan, as_of=as_of)
+        past, titles = pipeline.look_back(tables, as_of=as_of, plan=plan, traits=learnt)
     cost: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as kept:
         state = pipeline.fit(past, plan, runtime=runtime, folder=Path(kept), cost=cost)
@@ -190,7 +193,8 @@ def _launched(sealed: Sealed, later: Tables, plan: Plan, dataset: str, runtime: 
     except ModelError as error:
         return {"absent": str(error)}
     note = "Code and description were known before the seal, from a catalogue of coming products; nothing else was."
-    return summaries.launches(found, sealed.forecast.titles, note)
+    lists = newcomers.words(sealed.forecast.state.newcomers)
+    return summaries.launches(found, sealed.forecast.titles, f"{note} {lists}".rstrip())
 
 
 def _verdicts(outcome: Outcome, runtime: Runtime) -> dict[str, Verdict]:
@@ -283,7 +287,7 @@ def _moment(tables: Tables, plan: Plan, cut: str | dt.date | None) -> dt.datetim
     horizon = dt.timedelta(days=plan.horizon_days)
     asked = plan.cut if cut is None else settings.moment(cut)
     moment = end - horizon if asked is None else asked
-    least = dt.timedelta(days=pipeline.TRAIN_HISTORY_DAYS + plan.horizon_days)
+    least = dt.timedelta(days=TRAIN_HISTORY_DAYS + plan.horizon_days)
     if moment - first < least or moment + horizon > end:
         raise UsageError(
             "report",

@@ -10,12 +10,17 @@ from habitue.apply.spend import Season
 from habitue.collect.receiver import Config as Collect
 from habitue.core.settings import fill, read_toml
 from habitue.core.workspace import Config as Workspace
+from habitue.encode.content import Config as Content
 from habitue.encode.text import Config as Words
 from habitue.model.blend import Config as Blend
+from habitue.model.knowledge import Rule
 from habitue.protect.consent import Config as Consent
 from habitue.protect.erase import Config as Erase
 from habitue.quality import Config as Quality
 from habitue.quality.limits import Config as Check
+from habitue.serve.experiments import Experiment
+from habitue.serve.operational import Config as Serve
+from habitue.serve.registry import Adapt
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,17 @@ class Plan:
     source: tuple[Source, ...] = ()
     season: Season = Season(factor=1.0, source="none was stated")  # of the horizon's level; fixed before it is opened
     collect: Collect = field(default_factory=Collect)
+    serve: Serve = field(default_factory=Serve)
+    adapt: Adapt = field(default_factory=Adapt)
+    experiment: tuple[Experiment, ...] = ()  # that the server runs; `began_at` and `ended_at` are the server's own
     consent: Consent = field(default_factory=Consent)
     erase: Erase = field(default_factory=Erase)
     quality: Quality = field(default_factory=Quality)
     check: Check = field(default_factory=Check)
     words: Words = field(default_factory=Words)
+    content: Content = field(default_factory=Content)  # what models read of products beside their titles
+    traits: tuple[str, ...] = ()  # attributes of the customers that the flagship reads, by name; () = none
+    knowledge: tuple[Rule, ...] = ()  # what training is told of the products: who bought this wants that
     blend: Blend = field(default_factory=Blend)
 
 

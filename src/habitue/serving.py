@@ -3,46 +3,80 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
+import shutil
+import time
+from pathlib import Path
 
 import polars as pl
 
 from habitue import pipeline, prepare, quality
-from habitue.core.schemas import EVENTS
+from habitue.core import settings
 from habitue.core.workspace import Workspace
-from habitue.encode import text
+from habitue.encode import traits
+from habitue.look_back import describe
 from habitue.model import artifact
 from habitue.plan import load
 from habitue.protect import consent
-from habitue.serve import registry
-from habitue.serve.shop import Snapshot
+from habitue.serve import personal, registry, shop
+from habitue.serve.shop import Reading, Traits
 
 
-def snapshot(space: Workspace, *, since: dt.datetime) -> Snapshot:
-    """Read the workspace as it is now; `since`: when the server began, whose events it has beside the lake.
+def read(space: Workspace) -> Path:
+    """Read the workspace as it is now and write what answers need into a new folder below `state`; returns it.
 
-    Reads EVENTS whole, as training does. Raises HabitueError for a workspace that cannot be read.
+    Folders of earlier readings go, but for the one before, which may be served still. Raises HabitueError for a
+    workspace that cannot be read.
     """
+    found = reading(space)
+    folder = space.state / f"{shop.FOLDER}{time.time_ns():020d}"
+    draft = folder.with_name(f".{folder.name}")
+    draft.mkdir(parents=True)
+    try:
+        shop.write(found, draft)
+        personal.measure(draft, found)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)  # what is left of it when it was cut off
+    for older in [*space.state.glob(f".{shop.FOLDER}*"), *sorted(space.state.glob(f"{shop.FOLDER}*"))[:-2]]:
+        shutil.rmtree(older, ignore_errors=True)
+    return folder
+
+
+def reading(space: Workspace) -> Reading:
+    """Read the workspace as it is now: EVENTS whole, as training does. Raises HabitueError."""
     plan = load(space.plan)
-    stored = space.lake.read(EVENTS).filter(pl.col("received_at") >= since)["event_id"]
     tables = pipeline.read(space, plan)
     now = dt.datetime.now(dt.UTC)
     catalogue = prepare.catalogue(tables.events, tables.items, as_of=now)
     catalogue = catalogue.filter(pl.col("item_id").is_in(list(quality.products(catalogue, plan.quality.products))))
     folder = registry.current(space.models)
-    loaded = None if folder is None else artifact.load(folder)
+    loaded = None if folder is None else _loaded(folder)
+    learnt = None if loaded is None else traits.read(loaded.manifest)
+    people = tables.users["user_key"].unique().sort().to_numpy()
     withheld = {key for name in (consent.ANALYTICS, consent.PERSONALISATION) for key in tables.withheld(name)}
-    return Snapshot(
+    return Reading(
         at=now,
         version=None if folder is None else folder.name,
         state=None if loaded is None else loaded.state,
         horizon_days=plan.horizon_days if loaded is None else loaded.manifest["horizon_days"],
         catalogue=catalogue,
-        words=text.encode(catalogue, plan.words).matrix if catalogue.height else None,
+        content=describe(tables, catalogue, as_of=now, plan=plan),
         details=_details(tables.items, tables.events, now),
         events=tables.events,
         withheld=frozenset(withheld),
-        stored=frozenset(stored),
+        traits=None if learnt is None else Traits(people, traits.rows(tables.users, learnt, people, as_of=now)),
+        trained=None if loaded is None else settings.moment(loaded.manifest["as_of"]),
+        window_days=plan.blend.popular.window_days,
+        rules=plan.blend.rules,
+        exact_products=plan.serve.exact_products,
+        facts=prepare.facts(tables.items, catalogue=catalogue, as_of=now),
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(folder: Path) -> artifact.Artifact:
+    return artifact.load(folder)  # a version never changes
 
 
 def _details(items: pl.DataFrame, events: pl.DataFrame, now: dt.datetime) -> pl.DataFrame:

@@ -25,9 +25,10 @@ if TYPE_CHECKING:  # torch takes seconds to load: an import or a check of a file
     from habitue.checking import Checked
     from habitue.model import blend
     from habitue.model.past import Past
-    from habitue.pipeline import Tables
+    from habitue.model.states import State as States
     from habitue.plan import Plan
     from habitue.quality.repairs import Proposal
+    from habitue.tables import Tables
 
 TASKS = ("churn", "churn_7", "churn_30", "churn_90", "value")
 MODEL = "blend"  # what answers: the late fusion of every view
@@ -107,17 +108,23 @@ class Shop:
         """
         from habitue import pipeline
         from habitue.core import runtime as machine
-        from habitue.model import artifact, blend
+        from habitue.encode import traits
+        from habitue.look_back import traits_learnt
+        from habitue.model import artifact, blend, knowledge, newcomers
         from habitue.model import train as training
+        from habitue.tables import version
 
         tables = self._tables(as_of)
-        moment = self._moment(tables, as_of)
-        data = pipeline.data_version(tables, self.plan, moment)
+        moment, listed = self._moment(tables, as_of), self._listed(as_of)
+        data = version(tables, self.plan, moment, listed=listed)
         folder = self.space.models / MODEL / f"{moment:%Y%m%dT%H%M%SZ}-{data[:8]}"
         if not folder.exists():
             runtime = machine.detect(seed=self.plan.seed)
             with stage("Looking back"):
-                past, _ = pipeline.look_back(tables, as_of=moment, plan=self.plan)
+                traits.named(tables.users, self.plan.traits)
+                learnt = traits_learnt(tables, self.plan, as_of=moment)
+                past, _ = pipeline.look_back(tables, as_of=moment, plan=self.plan, listed=listed, traits=learnt)
+                knowledge.check(past.knowledge)
             checkpoints = folder.parent / f".{folder.name}"
             state = pipeline.fit(past, self.plan, runtime=runtime, folder=checkpoints)
             manifest = {
@@ -125,7 +132,10 @@ class Shop:
                 "horizon_days": self.plan.horizon_days,
                 "data": data,
                 "seed": self.plan.seed,
+                "content": dict(past.parts),
+                "traits": traits.written(learnt),
                 "weights": {name: round(float(weight), 4) for name, weight in state.weights.items()},
+                "newcomers": newcomers.words(state.newcomers),
                 "curve": training.curve(checkpoints / blend.WHOLE),
             }
             artifact.save(folder, MODEL, state, manifest)
@@ -217,6 +227,27 @@ class Shop:
             .sort("score", "user_key", descending=[True, False])
         )
 
+    def states(self, *, as_of: str | dt.date | None = None) -> tuple[States, dt.datetime]:
+        """Infer what the known customers are doing (`model.states`); return that, and the moment it holds for.
+
+        Raises ModelError for too few customers with an event.
+        """
+        from habitue import pipeline
+        from habitue.core.runtime import detect
+        from habitue.model import states
+
+        tables = self._tables(as_of)
+        moment = self._moment(tables, as_of)
+        past, _ = pipeline.look_back(
+            tables,
+            as_of=moment,
+            plan=self.plan,
+            train=False,
+            purpose=consent.ANALYTICS,
+            listed=self._listed(as_of),
+        )
+        return states.fit(past, states.Config(), runtime=detect(seed=self.plan.seed)), moment
+
     def personas(
         self,
         *,
@@ -232,15 +263,23 @@ class Shop:
         """
         from habitue import pipeline
         from habitue.apply import personas
+        from habitue.encode import traits
         from habitue.model import blend
 
         config = personas.Config(method=method, count=count, time_zone=time_zone)
         tables = self._tables(as_of)
         moment = self._moment(tables, as_of)
-        past, titles = pipeline.look_back(tables, as_of=moment, plan=self.plan, train=False, purpose=consent.ANALYTICS)
-        risk = None
-        if self._models(moment):
-            risk = blend.predict(self._newest(moment).state, past.take(np.flatnonzero(past.known)))
+        trained = self._newest(moment) if self._models(moment) else None
+        past, titles = pipeline.look_back(
+            tables,
+            as_of=moment,
+            plan=self.plan,
+            train=False,
+            purpose=consent.ANALYTICS,
+            listed=self._listed(as_of),
+            traits=None if trained is None else traits.read(trained.manifest),
+        )
+        risk = None if trained is None else blend.predict(trained.state, past.take(np.flatnonzero(past.known)))
         before = personas.earlier(past, tables.events, config)
         with stage("Grouping customers"):
             return personas.find(
@@ -331,12 +370,24 @@ class Shop:
         assert isinstance(last, dt.datetime)
         return dt.datetime(last.year, last.month, last.day, tzinfo=dt.UTC) + dt.timedelta(days=1)
 
+    def _listed(self, as_of: str | dt.date | None) -> dt.datetime | None:
+        """Return the catalogue's moment: today where none is asked for, though the events end earlier."""
+        return dt.datetime.now(dt.UTC) if as_of is None else None
+
     def _ask(self, tables: Tables, as_of: str | dt.date | None) -> tuple[Past, dict[str, str], Trained]:
         from habitue import pipeline
+        from habitue.encode import traits
 
         moment = self._moment(tables, as_of)
         trained = self._newest(moment)
-        past, titles = pipeline.look_back(tables, as_of=moment, plan=self.plan, train=False)
+        past, titles = pipeline.look_back(
+            tables,
+            as_of=moment,
+            plan=self.plan,
+            train=False,
+            listed=self._listed(as_of),
+            traits=traits.read(trained.manifest),
+        )
         return past, titles, trained
 
     def _models(self, moment: dt.datetime | None = None) -> list[Path]:

@@ -30,8 +30,10 @@ from habitue.core.workspace import Workspace
 from habitue.dashboard import sheet
 from habitue.evaluate import tune
 from habitue.evaluate.measured import Measured
+from habitue.look_back import traits_learnt
 from habitue.model.past import Past, next_sets
 from habitue.plan import Plan
+from habitue.tables import Tables, version
 
 USERS = 3_000  # judged at a moment, at most
 LEAST = 90  # customers at the latest moment, from which a third is held out; with fewer everybody is judged by
@@ -98,10 +100,11 @@ def run(
     with stage("Looking back"):
         tables = pipeline.read(workspace, plan)
         as_of = _cut(tables, plan)
-        past, _ = pipeline.look_back(tables, as_of=as_of, plan=plan)
+        learnt = traits_learnt(tables, plan, as_of=as_of)
+        past, _ = pipeline.look_back(tables, as_of=as_of, plan=plan, traits=learnt)
     answer = "rank" if "rank" in module.ANSWERS else "churn"
     task = Task(model, answer, base, space, tuple(_folds(past, answer, moments, runtime.seed)))
-    name = f"{model}-{pipeline.data_version(tables, plan, as_of)[:8]}-{sampler}-{runtime.seed}-{moments}"
+    name = f"{model}-{version(tables, plan, as_of)[:8]}-{sampler}-{runtime.seed}-{moments}"
     start = {key: getattr(base, key) for key in space}
 
     def score(tried: tune.Settings, fold: Fold) -> float:
@@ -215,7 +218,7 @@ def _held(keys: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any, Any]:
     return np.asarray((mixed >> np.uint64(33)) % np.uint64(3) == 0)
 
 
-def _cut(tables: pipeline.Tables, plan: Plan) -> dt.datetime:
+def _cut(tables: Tables, plan: Plan) -> dt.datetime:
     last = tables.events["at"].max()
     if not isinstance(last, dt.datetime):
         raise UsageError(

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from habitue.apply.experiment import judge
-from habitue.core.errors import UsageError
+from habitue.core.errors import ModelError, UsageError
 from habitue.core.schemas import EVENTS, EXPOSURES, PURCHASE, REFUND
 
 START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
@@ -89,6 +89,14 @@ def test_users_whose_days_are_not_over_are_left_out_alike(shop):
     found = judge(exposures(met + late), events(bought), name="banner", days=14)
     assert found.counts["too_early"] == 10 and found.compared.arms["users"].to_list() == [40, 40]
     assert "10 users are left out: they met it less than 14 days before the end." in found.notes
+
+
+def test_where_nobodys_days_are_over_it_says_how_many_wait(shop):
+    met, bought = shop
+    with pytest.raises(ModelError, match="80 users met 'banner', and their 300 days are not over.*--days 1"):
+        judge(exposures(met), events(bought), name="banner", days=300)
+    with pytest.raises(ModelError, match="80 users met 'banner', and no outcome is told of them"):
+        judge(exposures(met), events(bought), name="banner", metric="outcome")
 
 
 def test_the_first_arm_counts_and_nobody_is_in_none(shop):

@@ -7,6 +7,7 @@ from PIL import Image
 
 from habitue.bench import modalities, sequences
 from habitue.core.errors import UsageError
+from habitue.encode import content
 from habitue.encode import modality as sense
 from habitue.encode.vectors import Encoder, assemble, refusals
 
@@ -41,12 +42,12 @@ def test_words_and_vectors_are_unit_rows_in_the_order_of_the_items():
 
 def test_joined_rows_have_length_one_whatever_is_missing():
     found = modalities.matrices(TABLE, ITEMS, ["text", "look"])
-    both = modalities.joined(found)
+    both = content.joined(found)
     assert both is not None and both.shape[1] == sum(rows.shape[1] for rows in found.values())
     np.testing.assert_allclose(np.linalg.norm(both.toarray(), axis=1), [1, 1, 0, 1], atol=1e-6)
     text = both[:, : found["text"].shape[1]].toarray()
     np.testing.assert_allclose(np.linalg.norm(text, axis=1), [1, 0.5**0.5, 0, 0.5**0.5], atol=1e-6)
-    assert modalities.joined({}) is None and modalities.joined({"text": found["text"]}) is found["text"]
+    assert content.joined({}) is None and content.joined({"text": found["text"]}) is found["text"]
 
 
 def test_pictures_are_encoded_and_a_broken_one_is_missing(monkeypatch):
@@ -54,7 +55,7 @@ def test_pictures_are_encoded_and_a_broken_one_is_missing(monkeypatch):
     Image.new("RGB", (8, 8), "red").save(stream, "PNG")
     asked = {}
 
-    def run(name, things):
+    def run(name, things, cache=None):
         asked.update(name=name, ids=things["id"].to_list())
         rows = np.array([[1, 0], [0, 1]], dtype=np.float32)
         broken = refusals([("d", "broken", "it is no picture")])

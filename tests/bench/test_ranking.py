@@ -267,6 +267,13 @@ def test_a_fit_that_runs_over_is_told(with_model):
     assert any("took 100 CPU-seconds of a budget of 10" in note for note in one.notes)
 
 
+def test_a_table_of_a_part_of_the_catalogue_is_told():
+    (one,) = bench(walks(), models=("slist",), settings={"slist": {"most": 5}}).cells
+    assert any(re.search(r"table holds the 5 of \d+ items bought most", note) for note in one.notes)
+    (whole,) = bench(walks(), models=("slist",)).cells
+    assert not any("table holds" in note for note in whole.notes)
+
+
 def test_seeds_are_averaged_user_by_user(with_model):
     clock = [0.0]
     with_model(slow_model(1.0, clock, noise=True), clock)

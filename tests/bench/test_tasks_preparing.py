@@ -9,6 +9,7 @@ import pytest
 from habitue.bench.tasks import folds, leaks, measuring, reading
 from habitue.bench.tasks.preparing import Prepared
 from habitue.bench.tasks.reading import Columns
+from habitue.core.errors import UsageError
 from habitue.core.runtime import Runtime
 from habitue.model.tabular import Clock, Table, Target, linear, tree
 from habitue.prepare import recipe
@@ -128,3 +129,27 @@ def test_the_command_line_reads_a_recipe(data, tmp_path):
     assert told["scale"] is None
     wrong = CliRunner().invoke(app, [*command, "--prepare", "impute=magic"])
     assert "there is no preparation 'impute=magic'" in str(wrong.exception)
+
+
+def test_invented_rows_are_learnt_from_and_never_answered():
+    seen = []
+
+    class Spy:
+        def fit(self, table, target, config, **more):
+            seen.append((table, target))
+            return linear.fit(table, target, config, **more)
+
+        answer = staticmethod(linear.answer)
+
+    rng = np.random.default_rng(0)
+    table = Table(pl.DataFrame({"x": rng.normal(size=60)}), group=np.arange(60))
+    target = Target("binary", np.repeat([0, 1], [50, 10]), ("no", "yes"))
+    model = Prepared(Spy(), recipe.parse("generate=mixture"))
+    state = model.fit(table, target, linear.Config(), runtime=Runtime(), clock=Clock())
+    learnt, taught = seen[0]
+    assert learnt.height == taught.values.size == 100 and np.bincount(taught.values).tolist() == [50, 50]
+    assert np.unique(learnt.group).size == 100
+    assert model.answer(state, table).shape == (60, 2)
+    words = Table(pl.DataFrame({"x": rng.normal(size=60)}), {}, {"v": np.zeros((60, 2), dtype=np.float32)})
+    with pytest.raises(UsageError, match="the rows have words, pictures or sounds"):
+        model.fit(words, target, linear.Config(), runtime=Runtime(), clock=Clock())

@@ -37,7 +37,7 @@ def test_broken_pictures_keep_their_row_and_are_counted(tmp_path, real_weights):
     pl.DataFrame({"photo": paths, "colour": np.where(red, "red", "blue")}).write_parquet(path)
     plan = Plan("category", Columns("colour", pictures=("photo",)), models=("profile",), folds=3)
     outcome = run(path, plan, runtime=Runtime())
-    vectors = outcome.data.table.vectors["photo"]
+    vectors = outcome.data.table.vectors["photo (picture)"]
     assert np.flatnonzero(np.isnan(vectors).any(axis=1)).tolist() == [3, 5, 7]
     assert sum("of 60 rows have no vector; for example" in note for note in outcome.notes) >= 1
     told = running.predictions(outcome).filter(pl.col("model") == "profile")

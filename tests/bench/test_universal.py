@@ -16,7 +16,7 @@ from habitue.core.runtime import Runtime
 from habitue.core.schemas import ITEMS, METRICS, PURCHASE, REFUSED, USERS, check
 from habitue.dashboard import sheet
 from habitue.model import behaviour, profile, trees
-from habitue.pipeline import Tables
+from habitue.tables import Tables
 
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 CUT = START + dt.timedelta(days=110)

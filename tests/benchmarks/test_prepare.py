@@ -54,8 +54,15 @@ def test_both_programs_give_one_table(tmp_path):
     script["_agree"](ours, theirs)
 
 
-def test_a_gain_is_of_the_same_rows_drawn_for_both():
-    measured = runpy.run_path(str(QUALITY))["_measured"]
+@pytest.fixture
+def quality(monkeypatch):
+    """The script, with its neighbours beside it as where it is run."""
+    monkeypatch.syspath_prepend(str(QUALITY.parent))
+    return runpy.run_path(str(QUALITY))
+
+
+def test_a_gain_is_of_the_same_rows_drawn_for_both(quality):
+    measured = quality["_measured"]
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, 400)
     good, bad = truth + rng.normal(0, 0.5, 400), truth + rng.normal(0, 5, 400)
@@ -71,10 +78,16 @@ def test_a_gain_is_of_the_same_rows_drawn_for_both():
     assert more["auc gained"]["mean"] == pytest.approx(float(metrics.auc(truth, good) - metrics.auc(truth, bad)))
 
 
-def test_every_preparation_that_is_measured_can_be_read():
-    script = runpy.run_path(str(QUALITY))
+def test_every_preparation_that_is_measured_can_be_read(quality):
     from habitue.prepare import recipe
 
-    for way in (*script["NUMBERS"], *script["GAPS"], *script["BALANCED"], *script["CHURN"]):
-        if way not in (script["AS_IT_IS"], "weights"):
+    for way in (*quality["NUMBERS"], *quality["GAPS"], *quality["BALANCED"], *quality["CHURN"]):
+        if way not in (quality["AS_IT_IS"], "weights"):
             assert recipe.parse(way) != recipe.Recipe()
+
+
+def test_without_the_public_tables_a_script_ends_in_one_line(quality, monkeypatch):
+    monkeypatch.delenv("HABITUE_DATA", raising=False)
+    monkeypatch.setattr("sys.argv", ["prepare.py"])
+    with pytest.raises(SystemExit, match=r"^Set HABITUE_DATA to the folder of the public tables \(docs/data\.md\)\.$"):
+        quality["main"]()

@@ -41,3 +41,27 @@ def test_models_stand_best_first_with_their_interval_and_cost(tmp_path):
         "| a | 0.1000 (0.0900 to 0.1100) | 1.2 |",
     ]
     assert "revision ccccccc" in lines[-2]
+
+
+def test_a_bench_of_fusion_is_one_table(tmp_path):
+    def row(modalities, fusion, slice_, mean, metric="ndcg@10"):
+        return dict(model="net", fusion=fusion, modalities=modalities, slice=slice_, metric=metric, mean=mean,
+                    low=mean - 0.01, high=mean + 0.01, n=9, seeds=1, cpu_s=1.25, peak_mb=5.0)  # fmt: skip
+
+    two = ["events", "text"]
+    rows = [row(["events"], None, "all", 0.1), row(two, "gate", "cold", 0.4), row(two, "gate", "all", 0.2),
+            row(two, "gate", "all", 0.9, "hit@10")]  # fmt: skip
+    versus = [dict(model="net: events + text (gate)", against="popular: events", mean=0.05, low=0.01, high=0.09)]
+    document = dict(machine="m", commit="c", versions={}, dataset="shop", protocol="fusion", rows=rows, versus=versus,
+                    left_out=[dict(cell="a", why="b")])  # fmt: skip
+    lines = TABLES["_document"](document, Path("benchmarks/quality/x.json"))
+    assert lines[2:8] == [
+        "ndcg@10, n = 9 at most",
+        "",
+        "| model | all | cold | CPU s |",
+        "|---|---:|---:|---:|",
+        "| net: events + text (gate) | 0.2000 (0.1900 to 0.2100) | 0.4000 | 1.2 |",
+        "| net: events | 0.1000 (0.0900 to 0.1100) |  | 1.2 |",
+    ]
+    assert "- net: events + text (gate) less popular: events: +0.0500 (+0.0100 to +0.0900)" in lines
+    assert "1 cells did not fit into the budget; the JSON names them." in lines

@@ -35,9 +35,12 @@ class Opened:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One browser for all tests; without one they fail and say what to install."""
+    """One browser for the tests of a file; without one they fail and say what to install.
+
+    It is closed after each file: Playwright runs once at a time in a process, and the trackers' tests open their own.
+    """
     import chromium
     from playwright.sync_api import sync_playwright
 

@@ -98,7 +98,7 @@ def test_next_writes_lists_and_measures_nothing(bench, folder):
 
 @pytest.mark.parametrize("model", ["behaviour", "graph", "vae"])
 def test_a_model_out_of_budget_says_so(bench, folder, model):
-    done = bench("--events", "lists.parquet", "--models", model, "--cpu-hours", "0.000001")
+    done = bench("--events", "lists.parquet", "--models", model, "--cpu-hours", "0.0000001")
     assert done.returncode == 0, done.stderr
     assert f"Note: {model}: the budget ended training after 1 of" in done.stdout
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import typer
+from rich.text import Text
 
-from habitue.cli import options
+from habitue.cli import app, options
 from habitue.cli.options import DOCUMENT, TABLES, can_be_written, write_table
 from habitue.core.errors import UsageError
 
@@ -67,3 +69,20 @@ def test_every_table_leaves_by_one_door():
         if re.search(r"write_csv\([^)]|write_excel|csv\.writer", path.read_text(encoding="utf-8"))
     }
     assert writers == {"cli/options.py"}
+
+
+def commands(group, name="habitue"):
+    """Yield every command of a group and of the groups in it, with its whole name."""
+    for word, command in group.commands.items():
+        yield f"{name} {word}", command
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{name} {word}")
+
+
+def test_no_word_of_the_help_is_taken_for_a_colour():
+    """'[model]' in a help text is markup to the terminal, and is not shown unless it is escaped."""
+    every = dict(commands(typer.main.get_command(app)))
+    told = [(name, one.help or "") for name, one in every.items()]
+    told += [(name, getattr(param, "help", None) or "") for name, one in every.items() for param in one.params]
+    assert len(told) > 200 and any("\\[" in text for _, text in told)
+    assert [name for name, text in told if Text.from_markup(text).plain != text.replace("\\[", "[")] == []

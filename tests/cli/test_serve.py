@@ -1,9 +1,13 @@
+import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +59,40 @@ def test_a_port_that_is_taken_is_said_in_words(shop):
     with socket.create_server(("127.0.0.1", 0)) as other:
         code, words = failed(shop, "--port", str(other.getsockname()[1]))
     assert code == 2 and "Stop what listens there, or choose another port" in words
+
+
+def _child_of(process):
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it may end while we look
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == process.pid:
+                return int(path.parent.name)
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_the_process_in_the_background_may_die_and_nothing_is_lost(shop):
+    shop.plan.write_text(shop.plan.read_text() + "\n[collect]\ncompact_s = 0.3\n")
+    command = [*COMMAND, "-w", shop.root, "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        address = server.stdout.readline().removeprefix("Listening on ").strip()
+        killed = set()
+        for number in range(30):
+            body = json.dumps({"event": "Product Viewed", "userId": "u1", "messageId": f"m{number}"}).encode()
+            with urllib.request.urlopen(f"{address}/v1/track", body, timeout=20) as answer:
+                assert answer.status == 200
+            time.sleep(0.1)
+            child = _child_of(server)
+            if number % 10 == 5 and child is not None:
+                os.kill(child, signal.SIGKILL)
+                killed.add(child)
+        assert killed
+        server.send_signal(signal.SIGTERM)
+        _, said = server.communicate(timeout=120)
+        assert server.returncode == 0 and said.count("it is started again") == len(killed)
+    finally:
+        server.kill()
+    rows = shop.lake.read(EVENTS)
+    assert sorted(rows["event_id"]) == sorted(f"m{number}" for number in range(30))

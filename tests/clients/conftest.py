@@ -17,10 +17,16 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def losing(server):
+def asked():
+    """What was asked of the way that loses answers: (method, path), in order."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def losing(server, asked):
     """The address of the way that loses answers, and the list of senders it lost one of."""
     way = ThreadingHTTPServer(("127.0.0.1", 0), Losing)
-    way.host, way.lost = server.address.removeprefix("http://"), []
+    way.host, way.lost, way.asked = server.address.removeprefix("http://"), [], asked
     threading.Thread(target=way.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{way.server_port}", way.lost
     way.shutdown()

@@ -12,6 +12,11 @@ PACKAGES = (
     "posthog-node@5.70.0",
     "gorsejs@0.4.8",
     "@aws-sdk/client-personalize-events",
+    "@aws-sdk/client-personalize-runtime",
+    "@segment/analytics-next@1.84.3",
+    "@snowplow/browser-tracker@4.10.1",
+    "@snowplow/browser-plugin-snowplow-ecommerce@4.10.1",
+    "posthog-js@1.449.2",
 )
 
 

@@ -15,7 +15,7 @@ from habitue.core.schemas import EVENTS, REFUSED
 from habitue.protect import identities
 
 SHIFT_S = 7_200.0  # the clients' clocks are two hours ahead
-SOURCE = {"rudder": "segment"}
+SOURCE = {"rudder": "segment", "batching": "segment"}
 SERVE = [sys.executable, "-c", "from habitue.cli import main; main()", "serve", "--port", "0"]
 
 
@@ -73,10 +73,14 @@ class Losing(BaseHTTPRequestHandler):
     def do_GET(self):
         self._on("GET")
 
+    def do_OPTIONS(self):
+        self._on("OPTIONS")
+
     def _on(self, method):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.append((method, self.path.partition("?")[0]))
         there = http.client.HTTPConnection(self.server.host, timeout=60)
-        there.request(method, self.path, body, {k: v for k, v in self.headers.items() if k.lower() != "host"})
+        there.request(method, self.path, body, dict(self.headers))
         answer = there.getresponse()
         content = answer.read()
         there.close()

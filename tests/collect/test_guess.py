@@ -186,6 +186,38 @@ def test_a_folder_of_pictures(tmp_path):
     assert collect.import_file(init(tmp_path / "shop"), tmp_path / "photos", found).new == 1
 
 
+def test_numbers_at_the_end_of_all_names_are_parts_of_the_ids(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for n in range(25):
+        (tmp_path / "photos" / f"sku-{n:03d}.jpg").write_bytes(b"\xff\xd8\xff" + bytes([n]))
+    (tmp_path / "photos" / "sku-001.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    found, text = mapping(tmp_path, tmp_path / "photos")
+    assert found.columns["owner_id"] == "name" and "without the number at the end 25 names would be 1" in text
+    for n in range(3):
+        (tmp_path / "photos" / f"cup{n}.jpg").write_bytes(b"\xff\xd8\xff" + bytes([n, n]))
+    assert mapping(tmp_path, tmp_path / "photos")[0].columns["owner_id"] == "owner"  # 28 names of 4 products
+
+
+def test_the_number_of_a_review_is_not_its_text(tmp_path):
+    rows = [(f"r{n}", f"p{n}", f"u{n}", "fits well and looks good", f"2025-06-{n + 1:02d}") for n in range(9)]
+    path = write(tmp_path / "reviews.csv", ("review", "sku", "customer", "text", "date"), *rows)
+    found, _ = mapping(tmp_path, path)
+    assert found.columns["text"] == "text" and found.kind.default == "Product Reviewed"
+    asked = write(tmp_path / "asked.csv", ("sku", "customer", "text", "date"), *(row[1:] for row in rows))
+    assert mapping(tmp_path, asked)[0].kind.default == "Question Asked"
+
+
+def test_a_list_of_pictures_and_their_products(tmp_path):
+    (tmp_path / "A.jpg").write_bytes(b"\xff\xd8\xff")
+    path = write(tmp_path / "photos.csv", ("sku", "file"), ("A", "A.jpg"), ("B", "none.jpg"))
+    found, text = mapping(tmp_path, path)
+    assert (found.what, found.columns, found.fixed) == ("media", {"path": "file", "owner_id": "sku"}, {"owner": "item"})
+    assert "1 x no such file" in text
+    assert collect.import_file(init(tmp_path / "shop"), path, found).new == 1
+    catalogue = write(tmp_path / "products.csv", ("sku", "title", "file"), ("A", "Mug", "A.jpg"), ("B", "Cup", "B.jpg"))
+    assert mapping(tmp_path, catalogue)[0].what == "items"
+
+
 def test_a_gzip_of_segment(tmp_path):
     import gzip
 

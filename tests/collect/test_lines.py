@@ -176,3 +176,50 @@ def test_what_lies_beyond_the_contract_is_kept_as_words_and_masked():
     kept = lines.beyond({"coupon": "CALL 0171 2345678", "tax": 1.0, "none": None, "blank": " "})
     assert json.loads(kept) == {"coupon": "CALL [phone]", "tax": "1"}
     assert lines.beyond({}) is None
+
+
+PLAIN = st.one_of(
+    st.none(),
+    st.text(max_size=12),
+    st.sampled_from(
+        ["A", "Mug, glazed", " ", "12.50", "-3", "0171 2345678", "x" * 257, "x" * 8_193, "EUR", "xyz", "５"]
+    ),
+    st.integers(),
+    st.floats(),
+    st.booleans(),
+    st.sampled_from([1e14, -1e14, 2**31, 2**63, 1e13, [1], {"a": 1}]),
+)
+MOMENT = st.one_of(st.sampled_from([NOW, NOW + dt.timedelta(days=1, seconds=1), *MOMENTS]), PLAIN)
+ANY_ROW = st.fixed_dictionaries(
+    {"event_id": st.one_of(st.just("e1"), PLAIN), "at": st.one_of(st.just("2026-05-01T10:00:00Z"), MOMENT)},
+    optional={
+        **dict.fromkeys((name for name in ROW if name not in ("event_id", "at", "line")), PLAIN),
+        "extra": st.dictionaries(st.sampled_from(["coupon", "tax", "url", "sku9"]), PLAIN),
+    },
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANY_ROW)
+def test_the_quick_pass_and_the_careful_one_read_every_row_alike(row):
+    quick = lines._plain(dict(row), "s", NOW, "EUR")
+    careful = lines._careful(dict(row), "s", NOW, "EUR")
+    if quick is not None:
+        assert repr(quick) == repr(careful)
+    assert repr(lines.read(row, source="s", received=NOW, currency="EUR")) == repr(careful)
+
+
+def test_a_row_as_trackers_send_it_takes_the_quick_pass():
+    row = {"event_id": "e", "at": NOW, "kind": "Product Viewed", "user_id": "u", "anonymous_id": "a", "item_id": 7}
+    row |= {"title": "Mug", "price": 2, "quantity": "3", "currency": "eur", "query": "mug", "position": 4, "line": 1}
+    event, person = lines._plain(row | {"extra": {"tax": 0.5, "url": "/p/7"}}, "s", NOW, "EUR")
+    assert (event["item_id"], event["price"], event["value"], event["line"]) == ("7", 2.0, 6.0, 1)
+    assert event["extra"] == '{"tax":"0.5","url":"/p/7"}' and person == ("u", "a")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.from_regex(lines._HARMLESS, fullmatch=True))
+def test_a_short_number_is_never_masked(text):
+    from habitue.protect.mask import mask
+
+    assert mask(text) == text == lines.masked(text)

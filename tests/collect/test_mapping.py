@@ -31,9 +31,21 @@ def test_an_unknown_key_stops_with_a_suggestion(tmp_path):
         read_mapping(tmp_path / "m.toml")
 
 
-def test_the_time_zone_is_required(tmp_path):
-    (tmp_path / "m.toml").write_text('source = "s"\n[columns]\nat = "t"\n')
-    with pytest.raises(SettingsError, match="'time_zone' is missing"):
+@pytest.mark.parametrize(("what", "moment"), [("events", "at"), ("media", "at"), ("items", "valid_from")])
+def test_the_time_zone_is_required_where_a_column_is_a_time(tmp_path, what, moment):
+    (tmp_path / "m.toml").write_text(f'source = "s"\nwhat = "{what}"\n[columns]\n{moment} = "t"\n')
+    said = f"^mapping 's'.time_zone: 'time_zone' is missing, and '{moment}' is a time.*any place.*Europe/London"
+    with pytest.raises(SettingsError, match=said):
+        read_mapping(tmp_path / "m.toml")
+
+
+def test_pictures_without_a_time_need_no_time_zone(tmp_path):
+    columns = '[columns]\npath = "file"\nowner_id = "sku"\n[fixed]\nowner = "item"\n'
+    (tmp_path / "m.toml").write_text(f'source = "s"\nwhat = "media"\n{columns}')
+    mapping = read_mapping(tmp_path / "m.toml")
+    assert mapping.time_zone is None and mapping.wanted == ("file", "sku")
+    (tmp_path / "m.toml").write_text(f'source = "s"\nwhat = "media"\ntime_zone = "Mars"\n{columns}')
+    with pytest.raises(SettingsError, match="'Mars' is no time zone"):
         read_mapping(tmp_path / "m.toml")
 
 

@@ -2,6 +2,7 @@ import asyncio
 import datetime as dt
 import errno
 import os
+import shutil
 
 import polars as pl
 import pytest
@@ -96,6 +97,56 @@ def test_a_repeat_is_stored_once_in_a_request_in_a_group_later_and_after_a_resta
     restarted = session(shop, again, horizon_days=36_500)
     assert (restarted.new, restarted.repeated) == (1, 2)
     assert sorted(shop.lake.read(EVENTS)["event_id"]) == ["m1", "m2", "m3", "m4", "m5"]
+
+
+async def takes_one_to_three(receiver):
+    return await send(receiver, track(1), track(2, timestamp="2026-02-01T00:00:00Z"), track(3))
+
+
+def test_ids_outlive_a_restart_in_files_and_the_lake_is_not_read_for_them(shop, monkeypatch):
+    session(shop, takes_one_to_three)
+    monkeypatch.setattr("habitue.collect.compaction.received_since", lambda *_: pytest.fail("the lake was read"))
+
+    async def later(receiver):
+        await receiver.compact()  # nothing came: the files stay what they are
+        assert len(receiver._seen) == 0
+        return await send(receiver, track(3), track(2, timestamp="2026-02-01T00:00:00Z"), track(4))
+
+    for new in (1, 0):
+        taken = session(shop, later)
+        assert (taken.new, taken.repeated) == (new, 3 - new)
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn"])
+def test_ids_are_made_from_the_lake_where_their_files_are_gone_or_torn(shop, damage):
+    session(shop, takes_one_to_three)
+    (folder,) = shop.state.glob("met-*")
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[:-3])
+    if damage == "gone":
+        shutil.rmtree(folder)
+    taken = session(shop, takes_one_to_three, horizon_days=36_500)
+    assert (taken.new, taken.repeated) == (0, 3)
+    assert os.listdir(folder.parent).count(folder.name) == 1
+
+
+def test_ids_of_a_turn_that_failed_stay_in_memory_and_a_disk_that_is_full_for_them_keeps_the_segment(shop, monkeypatch):
+    async def scenario(receiver):
+        await send(receiver, track(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "habitue.collect.met._written", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
+            )
+            with pytest.raises(LakeError, match="the ids of what was received cannot be kept"):
+                await receiver.compact()
+        assert len(log.segments(shop.root / "inbox")) == 1 and len(receiver._seen) == 1
+        assert (await send(receiver, track(1))).repeated == 1
+        await receiver.compact()
+        assert log.segments(shop.root / "inbox") == [] and len(receiver._seen) == 0
+        return await send(receiver, track(1))
+
+    assert session(shop, scenario).repeated == 1
+    assert shop.lake.read(EVENTS)["event_id"].to_list() == ["m1"]
 
 
 def test_one_bad_event_is_refused_alone_and_kept_with_its_reason_and_without_the_person(shop):
@@ -356,7 +407,7 @@ def test_a_failed_turn_of_compaction_is_logged_and_the_next_one_goes_on(shop, mo
 
 
 def test_small_files_of_the_lake_are_merged_now_and_then(shop, monkeypatch):
-    monkeypatch.setattr("habitue.collect.receiver.MERGED", 5)
+    monkeypatch.setattr("habitue.collect.compaction.MERGED", 5)
 
     async def scenario(receiver):
         for number in range(11):

@@ -62,6 +62,22 @@ def test_what_was_received_is_in_the_lake(killed):
     assert not list((killed.root / "inbox").glob("*.log"))
 
 
+def test_what_was_settled_is_known_to_the_server_that_starts_next(killed):
+    with settled(killed):
+        pass
+
+    async def serve():
+        receiver = Receiver(killed)
+        await receiver.start()
+        body = {"batch": [message("a", "anna"), message("d", "anna")]}
+        taken = await receiver.take(segment.batch(body, received=NOW), "segment", NOW)
+        await receiver.stop()
+        return taken
+
+    taken = asyncio.run(serve())
+    assert (taken.new, taken.repeated) == (1, 1)
+
+
 def test_erasing_somebody_who_is_still_in_the_inbox(killed):
     key = identities.lookup(killed.identities, "user_id", "anna")
     done = CliRunner().invoke(app, ["erase", "anna", "--yes", "--json", "-w", str(killed.root)])

@@ -139,3 +139,14 @@ def test_any_text_is_a_value_or_is_said_to_be_none(cells, decimal, form):
         met.dtype == pl.Datetime("us", "UTC") and len(met) == len(raw) and met.filter(blank).null_count() == blank.sum()
     )
     assert currencies(raw).drop_nulls().str.contains("^[A-Z]{3}$").all()
+
+
+@pytest.mark.parametrize("told", ["-2026-05-01T11:59:00Z", "-0001-01-01", "9999-12-31T23:59:59-05:00", "+12026-05-01"])
+def test_years_that_no_date_of_python_has_are_no_moment(told):
+    found = moments(pl.Series([told, "2026-05-01"]), zone="UTC", time_format=None)
+    assert found.to_list() == [None, dt.datetime(2026, 5, 1, tzinfo=dt.UTC)]
+
+
+def test_a_column_of_moments_with_such_a_year_keeps_the_others():
+    far = pl.Series([-4_000_000 * 86_400_000_000, 0]).cast(pl.Datetime("us"))
+    assert moments(far, zone="UTC", time_format=None).to_list() == [None, dt.datetime(1970, 1, 1, tzinfo=dt.UTC)]

@@ -22,7 +22,7 @@ from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.core.schemas import FEATURES
 from habitue.encode import text
-from habitue.model import behaviour, blocks, load, save, trees
+from habitue.model import behaviour, blocks, fuse, fused, load, save, trees
 from habitue.model.past import Histories, Past, check_past, histories, next_sets, reads
 
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
@@ -46,6 +46,8 @@ def variant(model: ModuleType, **settings: object) -> ModuleType:
 
 
 VARIANTS = [variant(behaviour, mixer=mixer, steps=60) for mixer in blocks.KINDS if mixer != behaviour.Config().mixer]
+VARIANTS += [variant(behaviour, fusion=fuse.Config(kind), steps=80) for kind in fuse.WAYS]
+VARIANTS += [variant(fused, fusion="decision")]
 
 
 def every_model(answer: str = "") -> pytest.MarkDecorator:
@@ -53,7 +55,7 @@ def every_model(answer: str = "") -> pytest.MarkDecorator:
     found = []
     for model in models(answer):
         settings = getattr(model, "SETTINGS", {})
-        name = "-".join([model.__name__.rpartition(".")[2], *(str(value) for value in settings.values())])
+        name = "-".join([model.__name__.rpartition(".")[2], *(str(getattr(v, "kind", v)) for v in settings.values())])
         found.append(pytest.param(model, id=name, marks=[pytest.mark.slow] if settings else []))
     return pytest.mark.parametrize("model", found)
 
@@ -252,16 +254,32 @@ def test_survives_a_product_it_has_never_met(model):
         assert np.mean(agree) > 0.95
 
 
-def test_shuffled_labels_teach_trees_nothing():
-    """The one model here that learns from labels alone: were it better than chance, a feature would hold the label."""
+@pytest.mark.parametrize("model", [trees, behaviour], ids=["trees", "behaviour"])
+def test_shuffled_labels_teach_nothing(model):
+    """The two that learn who leaves from labels alone: were one better than chance, it would have seen the answer."""
     labels = prepare.labels(events(), as_of=CUT, horizon_days=HORIZON).sort("user_key")
     areas = []
     for seed in range(6):
         order = np.random.default_rng(seed).permutation(past().train_labels.height)
         mixed = past().train_labels.with_columns(past().train_labels.select("churned", "orders", "value")[order])
         blind = dataclasses.replace(past(), train_labels=mixed)
-        areas.append(roc_auc_score(labels["churned"], answers(trees, fit(trees, blind), past())["churn"]))
+        areas.append(roc_auc_score(labels["churned"], answers(model, fit(model, blind), past())["churn"]))
     assert 0.35 < np.mean(areas) < 0.65, areas
+
+
+@every_model("rank")
+def test_shuffled_products_teach_nothing(model):
+    """Who bought what is dealt anew, so the future holds nothing to foretell but what sells: 5 of 40 products."""
+    item = events().select("item_id", "title").sample(fraction=1, shuffle=True, seed=5)
+    shop = events().with_columns(item)
+    mixed = past_at(CUT, shop)
+    every = histories(prepare.timeline(shop), mixed.items)
+    truth = next_sets(every, after=mixed.day, until=mixed.day + HORIZON).toarray() > 0
+    asked = truth.any(axis=1)
+    bought = np.bincount(mixed.histories.row_item, minlength=len(mixed.items)).astype(np.float32)
+    busiest = recall(np.tile(bought, (asked.sum(), 1)), truth[asked])
+    found = recall(answers(model, fit(model, mixed), mixed)["rank"][asked], truth[asked])
+    assert found < busiest + 0.1, (found, busiest)
 
 
 @every_model()

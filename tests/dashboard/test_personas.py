@@ -20,6 +20,7 @@ from habitue.dashboard import sheet
 from habitue.dashboard.personas import sheet as arranged
 from habitue.plan import Plan
 from habitue.protect.people import pseudonym
+from habitue.tables import Tables
 
 AS_OF = dt.datetime(2024, 7, 19, tzinfo=dt.UTC)
 MADE = {"shop": "Toy <b>shop</b>", "currency": "EUR", "command": "habitue apply personas"}
@@ -29,7 +30,7 @@ MADE = {"shop": "Toy <b>shop</b>", "currency": "EUR", "command": "habitue apply 
 def found() -> Personas:
     events = synthetic.shop(users=80, seed=1).with_columns(pl.col("user_key") + 10_000_000)
     known = events.select("user_key").unique().sort("user_key").with_columns(known=pl.lit(True))
-    tables = pipeline.Tables(events, events, pl.DataFrame(), ITEMS.empty(), USERS.empty(), REFUSED.empty(), known)
+    tables = Tables(events, events, pl.DataFrame(), ITEMS.empty(), USERS.empty(), REFUSED.empty(), known)
     past, titles = pipeline.look_back(tables, as_of=AS_OF, plan=Plan(horizon_days=60), train=False)
     config = personas.Config(method="kmeans", count=3, least=5, draws=2, map_rows=40)
     risk = known.select("user_key", churn=pl.lit(0.25))

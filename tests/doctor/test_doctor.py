@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from habitue.cli import app
 from habitue.collect import synthetic
 from habitue.core import workspace
-from habitue.core.schemas import CONSENT, EVENTS, ITEMS, REFUSED
+from habitue.core.schemas import CONSENT, EVENTS, ITEMS, MEDIA, REFUSED
 from habitue.core.workspace import Workspace
 from habitue.doctor import Finding, examine
 from habitue.doctor import environment as machine
@@ -118,6 +118,17 @@ def conflict(shop: Workspace) -> None:
 
 def no_words(shop: Workspace) -> None:
     shop.lake.replace(ITEMS, shop.lake.read(ITEMS).with_columns(title=pl.lit(None, dtype=pl.String)))
+
+
+def pictures(shop: Workspace) -> None:
+    rows = [{"media_id": f"m{n}", "owner": "item", "owner_id": f"P{n}", "modality": "image"} for n in range(3)]
+    told = {"path": "/nowhere/a.png", "sha256": "0"} | ORIGIN
+    shop.lake.append(MEDIA, MEDIA.shape(pl.DataFrame([row | told for row in rows])))
+
+
+def pictures_read(shop: Workspace) -> None:
+    pictures(shop)
+    plan_says('[content]\nsenses = ["colour"]\n')(shop)
 
 
 def other_codes(shop: Workspace) -> None:
@@ -337,6 +348,12 @@ NOTICES: dict[str, tuple[Callable[[Workspace], object], str, str, str]] = {
         "of other data",
     ),
     "no words": (no_words, "items", r"0 of \d+ products have words", "Map title"),
+    "pictures nobody reads": (
+        pictures,
+        "media",
+        "3 pictures of products.* does not read them",
+        r'senses = \["picture"',
+    ),
     "two currencies": (
         events_are(currency=pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("GBP")).otherwise(pl.lit("EUR"))),
         "events",
@@ -397,6 +414,11 @@ def test_what_is_worth_a_notice_is_said(shop, name):
     change(shop)
     found = examine(shop.root)
     assert said(found, "notice", where, words, remedy), found
+
+
+def test_pictures_that_are_read_are_no_notice(shop):
+    pictures_read(shop)
+    assert not [one for one in examine(shop.root) if one.where == "media"]
 
 
 @contextmanager

@@ -71,16 +71,19 @@ def test_it_names_every_modality_and_its_version():
         speech,
         static,
         texture,
+        unsafe,
         video,
+        writing,
     )
 
-    for module in (static, sentence, picture, colour, texture, sound, speech, acoustics, spectrogram, video, photo):
+    seeing = (picture, colour, texture, photo, unsafe, writing)
+    for module in (static, sentence, *seeing, sound, speech, acoustics, spectrogram, video):
         by = module.encoder(module.Config())
         name = module.__name__.rpartition(".")[2]
         assert re.search(rf"\| `{name}` \| {re.escape(by.name)} \| {by.dimension} \|", PAGE)
     files = {path.stem for path in (ROOT / "src/habitue/encode").glob("*.py")}
     named = set(re.findall(r"^\| `(\w+)` \| \w+\.", PAGE, flags=re.MULTILINE))
-    assert named <= files and len(named) == 15
+    assert named <= files and len(named) == 19
 
 
 def test_what_it_says_of_strangers_and_of_retrieval_was_measured():
@@ -99,3 +102,29 @@ def test_what_it_says_of_strangers_and_of_retrieval_was_measured():
     for way in ("text -> picture", "picture -> text"):
         for metric in ("recall@1", "recall@10"):
             assert mean("retrieval-fashion", model="cca", metric=metric, slice=way) in PAGE
+
+
+def test_what_it_says_of_products_in_pictures_was_measured():
+    def rows(name: str) -> list[dict]:
+        return json.loads((ROOT / f"benchmarks/quality/{name}.json").read_text(encoding="utf-8"))["rows"]
+
+    def short(value: float) -> str:
+        return f"{value:.3f}".lstrip("0")
+
+    page = " ".join(PAGE.split())
+    found = [r for r in rows("detection-fashion") if r["model"] == "objects" and r["metric"] == "map@.5"]
+    told = [f"{short(r['mean'])} ({short(r['low'])} to {short(r['high'])})" for r in found]
+    places = ("on 400 composites", "on 100 real photos", "on all 46 that are not on white", "on 54 on white")
+    assert all(f"{one} {where}" in page for one, where in zip(told, places, strict=True))
+    for what, other in (("type", "(no clear gain)"), ("colour", "(a clear one)")):
+        alone, beside = (
+            short(
+                next(
+                    r["mean"]
+                    for r in rows(f"tasks-q12-{what}{end}")
+                    if (r["model"], r["metric"]) == ("linear", "accuracy")
+                )
+            )
+            for end in ("-probe", "")
+        )
+        assert f"the {what} " in page and f"for {alone}" in page and f"{beside} {other}" in page

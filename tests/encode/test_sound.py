@@ -163,6 +163,17 @@ def test_a_bad_sound_stops_nothing(name, sounds):
     assert (vectors.dense[0] == vectors.dense[-1]).all()
 
 
+def test_few_sounds_are_ahead_of_whoever_asks(sounds):
+    made = []
+    things = sounds.things(*[sounds.file(sounds.tone(440, seconds=0.1))] * 150)
+    seen = samples.decoded(
+        things, lambda sound: made.append(sound.size) or len(made), rate=RATE, seconds=1.0, workers=2
+    )
+    assert next(seen)[0] == 0
+    assert len(made) <= 4 * samples.TOGETHER
+    assert [place for place, _ in seen] == list(range(1, 150)) and len(made) == 150
+
+
 def test_no_prefix_of_a_file_brings_anything_down(sounds):
     """Whatever is cut off, there are samples or a reason."""
     for content in (sounds.file(sounds.noise(seconds=0.2), form=form) for form in ("WAV", "FLAC", "AIFF")):

@@ -131,6 +131,7 @@ BAD = {
     "null": (None, "no_video", "There is no video"),
     "nothing": (b"", "no_video", "no video of a known format"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(99), "no_video", "no video of a known format"),
+    "a renamed zip": (b"PK\x03\x04" + bytes(300), "no_video", "no video of a known format"),
     "a playlist": (b"#EXTM3U\nfile:///etc/passwd\n", "no_video", "no video of a known format"),
     "a header alone": (b"\x00\x00\x00\x18ftypisom" + bytes(60), "broken|empty|no_video", "."),
     "a torn matroska": (b"\x1a\x45\xdf\xa3" + bytes(200), "broken|empty|no_video", "."),

@@ -240,6 +240,19 @@ def test_a_state_with_other_fields_is_refused(saved, monkeypatch):
         load(saved)
 
 
+def test_a_field_that_came_later_has_its_default(saved, state, monkeypatch):
+    """And one without a default is still refused, as a field is that nobody knows."""
+    module, fields = types.ModuleType("later"), [f.name for f in dataclasses.fields(state)]
+    module.Outer = dataclasses.make_dataclass("Outer", [*fields, ("new", int, 7)], frozen=True)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "later", module)
+    config = json.loads((saved / "config.json").read_bytes()) | {"class": "later:Outer"}
+    rewrite(saved, "config.json", artifact._json(config))
+    assert load(saved).state.new == 7
+    module.Outer = dataclasses.make_dataclass("Outer", [*fields, "new"], frozen=True)  # type: ignore[attr-defined]
+    with pytest.raises(ModelError, match="does not know in that shape"):
+        load(saved)
+
+
 def test_an_artefact_is_never_written_over(saved, state):
     before = (saved / "manifest.json").read_bytes()
     with pytest.raises(ModelError, match=r"m: there is an artefact of that name already. .* Save under a new version"):

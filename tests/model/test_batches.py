@@ -234,7 +234,7 @@ def test_a_batch_moves_as_a_whole(past):
     moved = batch.to("meta")
     assert moved.sets == batch.sets and (moved.length == batch.length).all()
     tensors = [f.name for f in dataclasses.fields(Batch) if isinstance(getattr(batch, f.name), torch.Tensor)]
-    assert len(tensors) == 11 and all(getattr(moved, name).is_meta for name in tensors)
+    assert len(tensors) == 12 and all(getattr(moved, name).is_meta for name in tensors)
     for sight in (moved.every, moved.last):
         assert sight.pause.is_meta and sight.order.is_meta
         for group in sight.groups:

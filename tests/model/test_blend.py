@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from habitue.core import metrics
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
-from habitue.model import behaviour, blend
+from habitue.model import behaviour, blend, fuse
 from habitue.model.past import Past, next_sets
 
 RUNTIME = Runtime(seed=1, threads=1)
@@ -24,8 +24,8 @@ TINY = behaviour.Config(width=8, blocks=1, steps=4, questions=64, content=4)
 
 def test_standard_by_hand():
     scores = np.array([[1.0, 2.0, 3.0], [7.0, 7.0, 7.0]], dtype=np.float32)
-    np.testing.assert_allclose(blend.standard(scores), [[-(1.5**0.5), 0, 1.5**0.5], [0, 0, 0]], rtol=1e-6)
-    assert blend.standard(scores).dtype == np.float32
+    np.testing.assert_allclose(fuse.standard(scores), [[-(1.5**0.5), 0, 1.5**0.5], [0, 0, 0]], rtol=1e-6)
+    assert fuse.standard(scores).dtype == np.float32
 
 
 def test_rank_weights_climb_to_the_top():
@@ -184,7 +184,7 @@ def test_the_view_that_knows_gets_the_weight(shop, views):
     assert state.weights["toys.oracle"] == 1 and state.weights["toys.noise"] <= 0.2
     scores = blend.score(state, shop)
     assert scores.dtype == np.float32 and scores.shape == (USERS, ITEMS)
-    expected = sum(state.weights[name] * blend.standard(state.views[name].scores) for name in names)
+    expected = sum(state.weights[name] * fuse.standard(state.views[name].scores) for name in names)
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -205,26 +205,32 @@ def test_weights_that_are_named_are_taken_and_nothing_is_fitted_twice(shop, view
     assert [p.as_of for p in fits] == [shop.as_of] * 2
 
 
-def test_where_data_are_few_the_named_weights_change(shop, views):
+@pytest.mark.parametrize(("words", "counts"), [(True, 1.25), (False, 0.125)])
+def test_where_data_are_few_the_named_weights_change(shop, views, words, counts):
     names, _ = views
     few = behaviour.Config(width=40)  # 120 rows to foretell, 480 numbers in the table
-    config = blend.Config(views=names, weights=(0.5, 1.0), scarce=(1.0, 0.0), behaviour=few)
-    assert blend.fit(shop, config, runtime=RUNTIME).weights == {"toys.noise": 1.25, "toys.oracle": 1.0}
+    config = blend.Config(views=names, weights=(0.5, 1.0), scarce=(1.0, 0.0), scarce_ids=(-0.5, 0.0), behaviour=few)
+    shop = dataclasses.replace(
+        shop, words=sp.identity(len(shop.items), dtype=np.float32, format="csr") if words else None
+    )
+    assert blend.fit(shop, config, runtime=RUNTIME).weights == {"toys.noise": counts, "toys.oracle": 1.0}
     many = dataclasses.replace(config, behaviour=behaviour.Config(width=8))
     assert blend.fit(shop, many, runtime=RUNTIME).weights == {"toys.noise": 0.5, "toys.oracle": 1.0}
+    unread = dataclasses.replace(config, behaviour=behaviour.Config(width=40, content=0))
+    assert blend.fit(shop, unread, runtime=RUNTIME).weights == {"toys.noise": 0.125, "toys.oracle": 1.0}
 
 
-@pytest.mark.parametrize("scarce", [(1.0,), (0.0, -1.0)])
+@pytest.mark.parametrize("scarce", [(1.0,), (0.0, -2.0)])
 def test_what_is_added_to_weights_is_one_number_a_view(shop, views, scarce):
-    config = blend.Config(views=("toys.noise", "toys.oracle"), weights=(1.0, 1.0), scarce=scarce)
-    with pytest.raises(ModelError, match="'weights' or 'scarce'.*toys.noise, toys.oracle.*one number of at least 0"):
-        blend.fit(shop, config, runtime=RUNTIME)
+    config = blend.Config(views=("toys.noise", "toys.oracle"), weights=(1.0, 1.0), scarce_ids=scarce)
+    with pytest.raises(ModelError, match="'weights' or 'scarce_ids'.*toys.noise, toys.oracle.*one number a view"):
+        blend.fit(dataclasses.replace(shop, words=None), config, runtime=RUNTIME)
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, -1.0), (0.0, 0.0)])
 def test_weights_that_are_not_one_a_view_are_refused(shop, views, weights):
     config = blend.Config(views=("toys.noise", "toys.oracle"), weights=weights)
-    with pytest.raises(ModelError, match="toys.noise, toys.oracle.*one number of at least 0 a view"):
+    with pytest.raises(ModelError, match="toys.noise, toys.oracle.*one number a view"):
         blend.fit(shop, config, runtime=RUNTIME)
 
 
@@ -235,7 +241,7 @@ def test_only_known_users_with_a_history_and_an_order_are_judged(make_past):
     )  # fmt: skip
     earlier = past.rewind(past.as_of - dt.timedelta(days=30))
     target = next_sets(past.histories, after=earlier.day, until=past.day)
-    assert past.histories.user_keys[blend._judged(earlier, target, 0)].tolist() == [1]
+    assert past.histories.user_keys[blend.judged(earlier, target, 0)].tolist() == [1]
 
 
 def test_with_few_users_every_view_counts_the_same(shop, views):
@@ -265,7 +271,7 @@ def test_behaviour_enters_as_a_probability(shop):
     probability = np.exp(behaviour.score(state, shop).astype(np.float64))
     probability /= probability.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(
-        blend._view("behaviour", behaviour, state, shop), blend.standard(probability), rtol=1e-3, atol=1e-4
+        blend._view("behaviour", behaviour, state, shop), fuse.standard(probability), rtol=1e-3, atol=1e-4
     )
 
 

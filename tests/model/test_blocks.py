@@ -183,3 +183,27 @@ def test_the_state_forgets_at_the_start_half_in_five_sets():
     np.testing.assert_allclose(fade[0].detach() ** 5, 0.5, atol=0.2)
     paused = block.faded(torch.zeros(1, 8), torch.tensor([100.0])).exp()
     np.testing.assert_allclose((paused / fade).detach()[0], 0.5, atol=0.02)  # and by time half in a hundred days
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+def test_a_share_of_the_numbers_is_dropped_and_the_mean_stays(share):
+    drop, x = blocks.Drop(share).train(), torch.ones(501, 333, requires_grad=True)  # no multiple of eight
+    torch.manual_seed(0)
+    y = drop(x)
+    kept = y != 0
+    assert kept.float().mean().item() == pytest.approx(1 - share, abs=0.004)
+    assert y[kept].unique().numel() == 1
+    assert y.mean().item() == pytest.approx(1, abs=0.006)
+    assert (
+        abs(np.corrcoef(kept[:, :-1].flatten(), kept[:, 1:].flatten())[0, 1]) < 0.01
+    )  # one draw tells nothing of the next
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    torch.manual_seed(0)
+    assert torch.equal(drop(x), y)
+
+
+def test_nothing_is_dropped_in_answers_and_at_a_share_of_none():
+    x = torch.randn(5, 7)
+    assert torch.equal(blocks.Drop(0.5).eval()(x), x)
+    assert torch.equal(blocks.Drop(0.0).train()(x), x)

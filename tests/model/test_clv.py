@@ -172,6 +172,28 @@ def test_longer_means_more_orders_and_less_silence():
     assert clv.no_order(PARAMETERS, of(CASES[0]), 0.0)[0] == 1
 
 
+def test_the_chances_of_so_many_orders_are_one_forecast():
+    """They add up to 1, their mean is eq. 10 (found without them), and none is what the chance of silence says."""
+    repeats, recency, age = [0, 0, 1, 4, 30], [0, 0, 3, 11, 38], [1, 38, 38, 39, 39]
+    of = clv.Customers(*(np.array(part, dtype=float) for part in (repeats, recency, age, [1] * 5, [9] * 5)))
+    for parameters in (np.array([0.243, 4.414, 0.793, 2.426]), np.array([1.5, 9.0, 2.0, 3.0])):
+        chances = np.array([clv.order_chance(parameters, of, 39.0, n) for n in range(2_000)])
+        np.testing.assert_allclose(chances.sum(axis=0), 1, atol=1e-6)
+        mean = np.arange(2_000) @ chances
+        np.testing.assert_allclose(mean, clv.expected_orders(parameters, of, 39.0), rtol=1e-3)
+        np.testing.assert_allclose(chances[0], clv.no_order(parameters, of, 39.0), rtol=1e-12)
+        middle = clv.middle_orders(parameters, of, 39.0)
+        below = np.cumsum(chances, axis=0)
+        for customer, orders in enumerate(middle.astype(int)):
+            assert below[orders, customer] >= 0.5 and (orders == 0 or below[orders - 1, customer] < 0.5)
+        assert middle[-1] > 5 > middle[1]
+
+
+def test_the_middle_of_very_many_orders_ends_at_the_most():
+    busy = clv.Customers(*(np.array([part], dtype=float) for part in (500, 10, 10, 501, 9)))
+    assert clv.middle_orders(np.array([1.0, 1.0, 0.1, 9.0]), busy, 52.0, most=40).tolist() == [40]
+
+
 def test_spend_leans_on_the_customers_own_orders_the_more_there_are():
     money = np.array([3.0, 2.0, 10.0])
     told = clv.expected_spend(money, clv.Customers(*(np.zeros(3),) * 3, np.array([0.0, 1, 100]), np.full(3, 90.0)))

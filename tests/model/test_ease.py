@@ -5,7 +5,7 @@ import pytest
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
-from habitue.core.schemas import REFUND
+from habitue.core.schemas import PURCHASE, REFUND
 from habitue.model import ease
 from habitue.model.past import freshness, purchases
 
@@ -76,3 +76,18 @@ def test_a_ridge_of_nothing_is_refused_in_words(make_past, sets):
         ModelError, match=r"model.ease: the Gram matrix of the items is not positive definite\. .*ridge"
     ):
         ease.fit(past, ease.Config(ridge=0), runtime=Runtime())
+
+
+def test_a_table_of_the_products_bought_most_is_that_of_a_shop_without_the_others(make_past, sets):
+    past = make_past(*sets, items=ITEMS)
+    sold = np.bincount(past.histories.of_kind(PURCHASE).row_item, minlength=len(ITEMS))
+    kept = np.sort(np.argsort(-sold, kind="stable")[:4])
+    few = ease.fit(past, ease.Config(most=4), runtime=Runtime())
+    assert few.items == tuple(ITEMS[i] for i in kept)
+    alone = "".join(few.items)
+    only = [(u, d, "".join(i for i in items if i in alone), *more) for u, d, items, *more in sets]
+    past_of_few = make_past(*[one for one in only if one[2]], items=alone, users=past.histories.user_keys)
+    np.testing.assert_allclose(few.table, ease.fit(past_of_few, ease.Config(), runtime=Runtime()).table, rtol=1e-5)
+    scores = ease.score(few, past)
+    assert scores.shape == (len(past.known), len(ITEMS))
+    assert not np.delete(scores, kept, axis=1).any() and scores[:, kept].any()

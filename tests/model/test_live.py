@@ -43,18 +43,21 @@ def shop(make_past, shops):
 
     def trained(mixer, clock):
         if (mixer, clock) not in shops:
-            state = behaviour.fit(past, dataclasses.replace(TINY, mixer=mixer, clock=clock), runtime=RUNTIME)
-            generator = torch.Generator().manual_seed(0)
-            weights = {  # biases, tables and rates that have learnt little are all set to something
-                name: w
-                if name in ("items", "centre", "spread")
-                else w + 0.2 * torch.randn(w.shape, generator=generator)
-                for name, w in state.weights.items()
-            }
-            shops[mixer, clock] = dataclasses.replace(state, weights=weights)
+            shops[mixer, clock] = fitted(past, mixer, clock)
         return past, shops[mixer, clock]
 
     return trained
+
+
+def fitted(past, mixer, clock):
+    """Return a trained model; biases, tables and rates that have learnt little are all set to something."""
+    state = behaviour.fit(past, dataclasses.replace(TINY, mixer=mixer, clock=clock), runtime=RUNTIME)
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: w if name in ("items", "centre", "spread") else w + 0.2 * torch.randn(w.shape, generator=generator)
+        for name, w in state.weights.items()
+    }
+    return dataclasses.replace(state, weights=weights)
 
 
 def appended(reader, past, user, memory=None, sets=None):
@@ -85,6 +88,26 @@ def test_it_is_the_score_of_the_whole_history(shop, mixer, clock):
     assert whole.std(axis=0).min() > 0.01  # users differ
     assert not clock or state.again
     np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-4)
+
+
+@every_mixer
+@both_clocks
+def test_what_is_known_of_the_person_is_joined(shop, mixer, clock):
+    past, _ = shop(mixer, clock)
+    traits = np.random.default_rng(1).normal(size=(12, 3)).astype(np.float32)
+    traits[:5] = 0  # of these nothing is known; user 0 has no set either
+    told = dataclasses.replace(past, traits=traits)
+    state = fitted(told, mixer, clock)
+    reader = live.reader(state, past)
+    memories = [appended(reader, past, user) for user in range(12)]
+    found = [
+        live.ask(reader, memory, at=past.day, traits=row[None]) for memory, row in zip(memories, traits, strict=True)
+    ]
+    np.testing.assert_allclose(found, behaviour.score(state, told), rtol=1e-4, atol=1e-4)
+    untold = [live.ask(reader, memory, at=past.day) for memory in memories]
+    np.testing.assert_allclose(untold, behaviour.score(state, past), rtol=1e-4, atol=1e-4)
+    gap = np.abs(np.array(found) - untold).max(axis=1)
+    assert not gap[:5].any() and gap[5:].min() > 0.01
 
 
 @every_mixer
@@ -214,3 +237,24 @@ def test_a_question_at_the_moment_of_the_newest_set_is_refused(shop):
         ModelError, match=r"not after the customer's newest set.*strictly before.*Ask at a later moment"
     ):
         live.ask(reader, memory, at=float(memory.at[-1]))
+
+
+@every_mixer
+@both_clocks
+def test_a_history_recalled_at_once_is_the_memory_of_its_sets(shop, mixer, clock):
+    past, state = shop(mixer, clock)
+    reader = live.reader(state, past)
+    for user in range(12):
+        found, wanted = live.recall(reader, past.histories.take([user])), appended(reader, past, user)
+        for name, value in vars(wanted).items():
+            got = getattr(found, name)
+            for one, other in zip(got, value, strict=True) if name == "shown" else [(got, value)]:
+                np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4, err_msg=name)
+        at = past.day + 0.5
+        np.testing.assert_allclose(
+            live.ask(reader, found, at=at), live.ask(reader, wanted, at=at), rtol=1e-4, atol=1e-4
+        )
+        later = {"at": past.day + 0.25, "kind": PURCHASE, "items": [1, 3], "quantities": [1, 2], "values": [3, 4]}
+        both = [live.append(reader, memory, **later) for memory in (found, wanted)]
+        asked = [live.ask(reader, memory, at=at) for memory in both]
+        np.testing.assert_allclose(*asked, rtol=1e-4, atol=1e-4)

@@ -14,12 +14,15 @@ from habitue.core.schemas import FEATURES, LABELS, PURCHASE, REFUND, TIMELINE
 from habitue.model import behaviour, blend, ease, neighbours, popular
 from habitue.model.past import (
     Histories,
+    _placed,
     bought,
     check_past,
     columns,
     freshness,
     histories,
+    most_bought,
     next_sets,
+    placed_once,
     places,
     purchases,
     reads,
@@ -228,6 +231,13 @@ def test_places_and_columns():
     assert columns(values, np.array([0, 1])).tolist() == [[1, 2], [4, 5]]
 
 
+def test_what_is_looked_up_once_is_not_kept():
+    before = dict(_placed)
+    assert placed_once(("A", "C", "D"), ["D", "B", "A"]).tolist() == [2, -1, 0]
+    assert placed_once(("A", "B"), ("A", "B")).tolist() == [0, 1]
+    assert _placed == before
+
+
 def test_purchases_fade_and_are_capped(make_past):
     past = make_past((1, 0, "A"), (1, 10, "AB"), (1, 20, "B"), (1, 5, "A", REFUND), (2, 10, "Z"), items="ABZ")
     bought = purchases(past, ("Z", "A", "B"), half_life_days=10)
@@ -239,3 +249,20 @@ def test_purchases_fade_and_are_capped(make_past):
 def test_freshness_by_hand(make_past):
     past = make_past((1, 2, "AB"), (2, 30, "A"), (3, 50, "AC"), (4, 1, "C", REFUND), items="ABCD")
     np.testing.assert_allclose(freshness(past, window_days=30), [3 / 8, 2 / 6, 1 / 6, 1 / 5], rtol=1e-6)
+
+
+def test_the_products_bought_most_are_kept_and_the_rest_is_gone(make_past):
+    past = make_past(
+        (1, 40, "a"), (1, 30, "bd"), (1, 20, "b", REFUND), (1, 19, "c", "Product Viewed"), (2, 9, "d"), (2, 5, "ad"),
+        (3, 3, "b"), items="abcde", words=[[1, 0], [0, 1], [0, 0], [1, 0], [0, 1]],
+    )  # fmt: skip
+    few = most_bought(past, 2)  # a and b are as often bought: the first of them
+    assert few.items == ("a", "d")
+    assert as_lists(few.histories) == {
+        1: [(PURCHASE, [0], [1.0]), (PURCHASE, [1], [1.0])],
+        2: [(PURCHASE, [1], [1.0]), (PURCHASE, [0, 1], [1.0, 1.0])],
+        3: [],
+    }
+    np.testing.assert_array_equal(few.words.toarray(), past.words.toarray()[[0, 3]])
+    assert few.histories.row_item.dtype == np.int32 and few.features is past.features
+    assert most_bought(past, 5) is past

@@ -5,7 +5,7 @@ import pytest
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
-from habitue.core.schemas import REFUND
+from habitue.core.schemas import PURCHASE, REFUND
 from habitue.model import slist
 
 ITEMS = "ABCDEF"  # nobody buys F
@@ -100,3 +100,13 @@ def test_score_by_hand(make_past):
 def test_a_ridge_of_nothing_is_refused_in_words(make_past, sets):
     with pytest.raises(ModelError, match=r"model.slist: the Gram matrix .*'ridge' of model.slist; it must be above 0"):
         slist.fit(make_past(*sets, items=ITEMS), slist.Config(ridge=0), runtime=Runtime())
+
+
+def test_beyond_its_most_it_knows_the_products_bought_most(make_past, sets):
+    past = make_past(*sets, items=ITEMS)
+    few = slist.fit(past, slist.Config(most=3), runtime=Runtime())
+    sold = np.bincount(past.histories.of_kind(PURCHASE).row_item, minlength=len(ITEMS))
+    kept = np.sort(np.argsort(-sold, kind="stable")[:3])
+    assert few.items == tuple(ITEMS[i] for i in kept) and few.table.shape == (3, 3)
+    scores = slist.score(few, past)
+    assert not np.delete(scores, kept, axis=1).any() and scores[:, kept].any()

@@ -26,7 +26,7 @@ TEACHER = slist.State(tuple("abcde"), TABLE, history_half_life_days=10.0)
 
 def expected(past, target, window=9) -> np.ndarray:
     """Return what is told of the sets `target` as a matrix [L, I]."""
-    told = teacher.told(past.histories, np.array(target), TEACHER, taught=1.0, window=window)
+    told = teacher.told(past.histories, np.array(target), TEACHER, items=past.items, taught=1.0, window=window)
     assert told.item.dtype == np.int32 and told.share.dtype == np.float32
     found = np.zeros((len(target), 5))
     np.put_along_axis(found, told.item.astype(np.int64), told.share, axis=1)
@@ -95,6 +95,16 @@ def test_a_target_keeps_its_sum_and_gets_the_teachers_part():
 def test_a_small_catalogue(make_past, items):
     past = make_past(*((u, d, items) for u in range(4) for d in (3, 2, 1)), items=items)
     state = slist.fit(past, slist.Config(), runtime=Runtime())
-    told = teacher.told(past.histories, np.arange(12), state, taught=0.25, window=4)
+    told = teacher.told(past.histories, np.arange(12), state, items=past.items, taught=0.25, window=4)
     assert told.item.shape == (12, len(items)) and np.isfinite(told.share).all()
     np.testing.assert_allclose(told.share.sum(axis=1), np.tile([0, 0.25, 0.25], 4), rtol=1e-6)
+
+
+def test_a_teacher_of_fewer_products_foretells_those(make_past):
+    """It knows b and d of a to e: what others had is no reason, and what it expects stands at their places."""
+    table = np.array([[0.2, 0.6], [0.5, 0.1]], dtype=np.float32)
+    knows = slist.State(("b", "d"), table, history_half_life_days=10.0)
+    past = make_past((1, 30, "a"), (1, 20, "bc"), (1, 10, "e"), items="abcde")
+    told = teacher.told(past.histories, np.arange(3), knows, items=past.items, taught=1.0, window=9)
+    assert not told.share[:2].any()
+    assert dict(zip(told.item[2].tolist(), told.share[2].tolist(), strict=True)) == pytest.approx({1: 0.25, 3: 0.75})

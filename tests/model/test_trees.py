@@ -240,6 +240,7 @@ def test_balanced_chances_are_brought_back_to_the_share_of_all(make):
     [
         ("impute=medain", r"there is no preparation 'impute=medain'.*Did you mean 'median'\?"),
         ("scle=robust", r"there is no preparation 'scle=robust'.*Did you mean 'scale'\?"),
+        ("generate=mixture", r"trees, setting 'prepare': generate\. The trees are grown on real rows.*balance=over"),
         ("impute=interpolate", r"trees, setting 'prepare': interpolate\. Each row is the moment.*Fill gaps by"),
     ],
 )

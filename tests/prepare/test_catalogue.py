@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from habitue.collect import synthetic
 from habitue.core.errors import UsageError
 from habitue.core.schemas import EVENTS, ITEMS
-from habitue.prepare import catalogue
+from habitue.prepare import attributes, catalogue, facts
 
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 
@@ -62,3 +62,39 @@ def test_cutting_the_events_changes_no_word(n):
 def test_a_moment_without_a_zone_is_refused():
     with pytest.raises(UsageError, match="prepare.catalogue: the moment 2024-01-01T00:00:00 has no time zone"):
         catalogue(EVENTS.empty(), ITEMS.empty(), as_of=START.replace(tzinfo=None))
+
+
+def test_attributes_are_the_latest_that_were_said_before_the_moment():
+    told = [("a", 0, "Home", "Acme"), ("a", 1, None, "Bolt"), ("a", 2, "Later", None), ("b", 1.5, None, None)]
+    rows = [
+        {"item_id": i, "valid_from": day(d), "category": c, "brand": b, "source": "s", "import_id": "i"}
+        for i, d, c, b in told
+    ]
+    items = ITEMS.shape(pl.DataFrame(rows, schema_overrides={"category": pl.String, "brand": pl.String}))
+    assert attributes(items, as_of=day(2)).rows() == [("a", "Home", "Bolt"), ("b", None, None)]
+    assert attributes(items, as_of=day(1)).rows() == [("a", "Home", "Acme")]
+    assert attributes(ITEMS.empty(), as_of=day(1)).rows() == []
+    with pytest.raises(UsageError, match="prepare.attributes: the moment"):
+        attributes(items, as_of=START.replace(tzinfo=None))
+
+
+def test_facts_are_what_was_said_first_before_the_moment():
+    told = [("a", 1, "Home > Cups", None, 4.0), ("a", 2, "Sale", "Bolt", 1.0), ("b", 1.5, None, None, None)]
+    rows = [
+        {"item_id": i, "valid_from": day(d), "category": c, "brand": b, "price": p, "source": "s", "import_id": "i"}
+        for i, d, c, b, p in told
+    ]
+    items = ITEMS.shape(pl.DataFrame(rows, schema_overrides={"category": pl.String, "brand": pl.String}))
+    named = pl.DataFrame({"item_id": ["b", "never listed", "a"], "title": [None, "x", "y"]})
+    first = day(1).timestamp() / 86_400
+    found = facts(items, catalogue=named, as_of=day(3))
+    assert found.columns == ["department", "category", "brand", "price", "listed"]
+    assert found.rows() == [
+        (None, None, None, None, first + 0.5),
+        (None,) * 5,
+        ("Home", "Home > Cups", "Bolt", 4.0, first),
+    ]
+    assert facts(items, catalogue=named, as_of=day(2)).row(2) == ("Home", "Home > Cups", None, 4.0, first)
+    assert facts(ITEMS.empty(), catalogue=named, as_of=day(1)).rows() == [(None,) * 5] * 3
+    with pytest.raises(UsageError, match="prepare.facts: the moment"):
+        facts(items, catalogue=named, as_of=START.replace(tzinfo=None))

@@ -168,11 +168,12 @@ def test_the_receipt_names_what_was_done_and_nobody(shop):
 
 def test_the_servers_copy_of_events_goes_whole_and_its_keys_stay(shop):
     space, mine, others = shop
-    (space.root / "state/live.ndjson").write_text('{"at": 1, "item_id": "p1"}\n')  # whose it is stands nowhere
+    (space.root / "state/live.7").mkdir()
+    (space.root / "state/live.7/live.ndjson").write_text('{"at": 1, "item_id": "p1"}\n')  # whose it is stands nowhere
     for name in erasing.KEPT:
         (space.root / "state" / name).write_text(f"made for {NAMES['email']}")
     receipt = erasing.erase(space, [mine["user_id"]])
-    assert "state/live.ndjson" in receipt["files_removed"] and not (space.root / "state/live.ndjson").exists()
+    assert "state/live.7" in receipt["files_removed"] and not (space.root / "state/live.7").exists()
     assert [name for name in erasing.KEPT if (space.root / "state" / name).exists()] == list(erasing.KEPT)
     assert receipt["files_left"] == [f"state/{name}" for name in erasing.KEPT]  # and a note in one is told
 

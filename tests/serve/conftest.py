@@ -8,6 +8,7 @@ import pytest
 from litestar.testing import TestClient
 
 import habitue
+from habitue.collect import synthetic
 from habitue.core import workspace
 from habitue.core.schemas import ITEMS
 from habitue.serve import app
@@ -35,29 +36,6 @@ def post(client):
     return send
 
 
-PLAN = """
-horizon_days = 30
-
-[blend]
-views = ["popular", "neighbours", "rules", "trees", "behaviour"]
-
-[blend.behaviour]
-width = 32
-steps = 40
-window = 16
-"""
-
-
-MAPPING = """
-source = "test"
-time_zone = "UTC"
-currency = "EUR"
-columns = { at = "at", order_id = "order", item_id = "item", title = "title", quantity = "quantity", price = "price" }
-user = { column = "user" }
-kind = { default = "Order Completed" }
-"""
-
-
 @pytest.fixture(scope="session")
 def trained_shop(tmp_path_factory):
     """A workspace with a trained model: 40 customers of two tastes, red-0 to red-9 and blue-0 to blue-9.
@@ -67,7 +45,7 @@ def trained_shop(tmp_path_factory):
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("trained")
     opened = habitue.init(folder / "shop")
-    opened.space.plan.write_text(PLAN + opened.space.plan.read_text())
+    opened.space.plan.write_text(synthetic.PLAN + opened.space.plan.read_text())
     rows = []
     for user in range(40):
         colour = ("red", "blue")[user % 2]
@@ -83,7 +61,7 @@ def trained_shop(tmp_path_factory):
         orient="row",
     )
     frame.write_csv(folder / "orders.csv")
-    (folder / "orders.toml").write_text(MAPPING)
+    (folder / "orders.toml").write_text(synthetic.ORDERS)
     opened.import_(folder / "orders.csv")
     at = dt.datetime(2023, 12, 1, tzinfo=dt.UTC)
     made = [

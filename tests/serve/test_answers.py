@@ -25,7 +25,7 @@ NOW = dt.datetime(2024, 8, 1, 12, tzinfo=dt.UTC)
 @contextmanager
 def served(space):
     """A client of a workspace; today is NOW."""
-    made = app.create(space, load=lambda since: serving.snapshot(space, since=since), clock=lambda: NOW)
+    made = app.create(space, read=lambda: serving.read(space), clock=lambda: NOW)
     with TestClient(made) as client:
         yield client
 
@@ -71,7 +71,7 @@ def bearer(text, **more):
 def test_the_shape_of_an_answer(server, ask):
     code, body = ask(user_id="u0", n=3, explain="true")
     assert code == 200
-    assert list(body) == ["recommendation_id", "model", "model_version", "items", "fallback", "took_ms"]
+    assert list(body) == ["recommendation_id", "model", "model_version", "items", "fallback", "experiments", "took_ms"]
     assert re.fullmatch("[0-9a-f]{32}", body["recommendation_id"]) and body["took_ms"] > 0
     assert (body["model"], body["fallback"]) == ("blend", None) and body["model_version"].startswith("2024")
     assert [one["rank"] for one in body["items"]] == [1, 2, 3]
@@ -265,10 +265,11 @@ def test_health_and_metrics(own):
 
 
 def test_a_workspace_without_events_says_so(shop):
-    with TestClient(app.create(shop, load=lambda since: serving.snapshot(shop, since=since))) as client:
+    with TestClient(app.create(shop, read=lambda: serving.read(shop))) as client:
         answer = client.get("/v1/recommendations")
         assert (answer.status_code, answer.json()["code"]) == (503, "no_products")
-        assert client.get("/health/ready").json() == {"ready": True, "model_version": None}
+        retrieval = {"products": 0, "scored": "all"}
+        assert client.get("/health/ready").json() == {"ready": True, "model_version": None, "retrieval": retrieval}
         assert client.get("/api/items").json() == {"Cursor": "", "Items": []}
 
 
@@ -358,9 +359,10 @@ def test_whatever_stands_in_a_query_is_answered_or_refused_in_words(server, path
 
 def test_consent_that_is_withdrawn_reaches_a_running_server(trained):
     key = identities.lookup(trained.identities, "user_id", "u0")
-    load = lambda since: serving.snapshot(trained, since=since)  # noqa: E731
     config = desk.Config(look_s=0.05, lake_s=0.0)
-    with TestClient(app.create(trained, load=load, clock=lambda: NOW, answering=config)) as client:
+    with TestClient(
+        app.create(trained, read=lambda: serving.read(trained), clock=lambda: NOW, answering=config)
+    ) as client:
         assert client.get("/v1/recommendations", params={"user_id": "u0"}).json()["fallback"] is None
         row = {"user_key": key, "purpose": "analytics", "granted": False, "at": NOW, "source": "t", "import_id": "t"}
         trained.lake.append(CONSENT, pl.DataFrame([row], schema=CONSENT.schema))

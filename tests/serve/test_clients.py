@@ -9,7 +9,9 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
+import node
 import pytest
 
 from habitue.serve import keys
@@ -167,3 +169,32 @@ def test_events_change_the_next_answer_and_the_clients_work_unchanged(server):
     assert {"/v1/users/{user_id}", "/api/recommend/{user_id}", "/v1/track"} <= {line["route"] for line in lines}
     assert set(lines[0]) == {"route", "method", "code", "ms"}
     assert not re.search("u1|v1|blue|hb[sw]_", "".join(printed).replace("/v1/", "/"))
+
+
+@pytest.mark.slow
+def test_the_recommender_clients_of_node_read_what_those_of_python_read(server):
+    address, secret, _, _ = server
+    try:
+        home = node.packages()
+    except node.NoNode as why:
+        pytest.skip(str(why))
+    script = Path(node.__file__).parent / "read.mjs"
+    done = subprocess.run(["node", script, address, secret], capture_output=True, text=True, timeout=120, cwd=home)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+
+    python = pytest.importorskip("gorse").Gorse(address, secret)
+    assert found["recommend"] == [one.id for one in python.get_recommend("u1", n=4)]
+    assert all(one.startswith("blue-") for one in found["recommend"])
+    assert found["second"] == found["recommend"][2:]
+    assert len(found["table"]) >= 15 and "blue-0" in found["table"]
+    assert len(found["popular"]) == 3 and set(found["popular"][0]) == {"Id", "Score"}
+    assert [one["Id"][:4] for one in found["session"]] == ["red-"] * 2
+    assert found["item"]["Categories"] == ["Table", "Bowls"]
+
+    assert [one["itemId"] for one in found["runtime"]["itemList"]] == found["recommend"]
+    assert re.fullmatch("[0-9a-f]{32}", found["runtime"]["recommendationId"])
+    assert len(found["similar"]["itemList"]) == 3
+    ranked = [one["itemId"] for one in found["ranking"]["personalizedRanking"]]
+    assert {*ranked[:2]} == {"blue-1", "blue-2"} and ranked[2:] == ["red-1", "gone"]
+    assert (found["bad"], found["absent"]) == ("InvalidInputException", "ResourceNotFoundException")

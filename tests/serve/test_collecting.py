@@ -113,6 +113,14 @@ def test_a_write_key_comes_by_basic_or_in_the_body(shop, header, body, code):
     assert stored(shop).height == (0 if code else 2)
 
 
+@pytest.mark.parametrize("given", ["é".encode("latin-1"), b"!", base64.b64encode(b"\xff:")])
+def test_what_is_no_base64_in_the_header_names_no_key(shop, given):
+    keys.create(shop.root / "state", "write")
+    with as_client(shop) as client:
+        answer = client.post("/v1/track", content=json.dumps(VIEW), headers={b"Authorization": b"Basic " + given})
+    assert (answer.status_code, answer.json()["code"]) == (401, "no_key")
+
+
 def test_what_cannot_be_stored_is_a_503_that_says_when_to_come_again(client, post, monkeypatch):
     def full(_file):
         raise OSError(28, "No space left on device")
@@ -221,3 +229,29 @@ def test_where_each_dialect_puts_its_key(shop):
             assert client.post(path, content=json.dumps(body), headers=headers).is_success, path
             bare = json.loads(json.dumps(body).replace(key, "x"))
             assert client.post(path.partition("?")[0], content=json.dumps(bare)).status_code == 401, path
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/item", {"ItemId": "A", "Comment": "cheap"}),
+        ("/api/items", [{"ItemId": "A", "Comment": "cheap"}]),
+        ("/api/user", {"UserId": "u1", "Labels": {"plan": "gold"}}),
+        ("/api/users", [{"UserId": "u1", "Labels": {"plan": "gold"}}]),
+        ("/items", {"datasetArn": "x", "items": [{"itemId": "A", "properties": '{"price": 1}'}]}),
+        ("/users", {"datasetArn": "x", "users": [{"userId": "u1", "properties": '{"plan": "gold"}'}]}),
+    ],
+)
+def test_what_products_and_users_are_is_not_said_with_a_key_that_stands_in_pages(shop, path, body):
+    write, secret = (keys.create(shop.root / "state", kind)[1] for kind in ("write", "secret"))
+    narrow = keys.create(shop.root / "state", "secret", scopes=["collect"])[1]
+    with as_client(shop) as client:
+
+        def send(key):
+            headers = {"X-API-Key": key, "Authorization": f"AWS4-HMAC-SHA256 Credential={key}/20260501/eu/personalize"}
+            return client.post(path, content=json.dumps(body), headers=headers)
+
+        for key in (write, narrow):
+            refused = send(key)
+            assert (refused.status_code, refused.json()["code"]) == (403, "not_allowed")
+        assert send(secret).status_code == 200

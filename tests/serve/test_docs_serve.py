@@ -53,7 +53,8 @@ def test_the_examples_run(trained, tmp_path):
         env = os.environ | {"SECRET": secret, "WRITE": write, "PATH": f"{path}:{os.environ['PATH']}"}
         printed = []
         for language, text in BLOCKS:
-            text = text.replace("http://127.0.0.1:8080", address)
+            host, _, port = address.removeprefix("http://").partition(":")
+            text = text.replace("http://127.0.0.1:8080", address).replace('"127.0.0.1", 8080', f'"{host}", {port}')
             if language == "sh" and "habitue serve" not in text and ("curl" not in text or shutil.which("curl")):
                 done = subprocess.run(["sh", "-ec", text], cwd=tmp_path, env=env, capture_output=True, text=True)
                 assert done.returncode == 0, (text, done.stderr)

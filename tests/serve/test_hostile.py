@@ -1,5 +1,6 @@
 """What somebody may send to a server in the open: each gets its code and a sentence, and nobody else waits."""
 
+import contextlib
 import gzip
 import json
 import signal
@@ -115,6 +116,29 @@ def test_a_head_that_never_ends_is_closed(server, start):
         assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\nX-A: ", b"GET / HTTP/1.1\r\n"])
+def test_a_head_without_end_is_a_431_and_is_not_kept(server, start):
+    before = server.memory_mb()
+    more = b"X-A: b\r\n" * 8_000 if start.endswith(b"\r\n") else b"a" * 64_000
+    with server.open() as there:
+        there.sendall(start)
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            for _ in range(2_000):  # 128 MB
+                there.sendall(more)
+        status, said = heard(there)
+    assert (status, said["code"]) == (431, "too_large")
+    assert server.memory_mb() < before + 20
+    assert server.say(b"GET /health/live HTTP/1.1\nHost: x\nX-A: " + b"a" * 100_000)[0] == 200
+    status, said = server.say(b"GET /health/live HTTP/1.1\nHost: x\nX-A: " + b"a" * 400_000, half=True)
+    assert (status, said["code"]) == (431, "too_large")
+
+
+def test_what_is_no_http_is_told_so_in_json(server):
+    for head in (b"HELLO", b"GET /health/live?a=" + b"a" * 70_000 + b" HTTP/1.1\nHost: x"):
+        status, said = server.say(head)
+        assert (status, said["code"], said["success"]) == (400, "no_http", False)
+
+
 def test_a_hundred_slow_connections_keep_nobody_waiting(server):
     slow = [server.open() for _ in range(100)]
     try:
@@ -133,7 +157,7 @@ def test_bombs_cost_no_memory(server):
     nested = gzip.compress(gzip.compress(b" " * 50_000_000), mtime=0)
     server.post("/v1/batch", b"{}")
     before = server.memory_mb()
-    for path in ("/v1/batch", "/batch/", "/v1/track", "/mp/collect", "/events"):
+    for path in ("/v1/batch", "/batch/", "/v1/track", "/mp/collect", "/events", "/v1/signals", "/v1/media"):
         status, said = server.post(path, bomb[:5_000_000])
         assert status == 400 and said["code"] in ("too_large", "unauthorized"), path
         assert server.post(path, nested)[0] == 400
@@ -143,7 +167,11 @@ def test_bombs_cost_no_memory(server):
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/track", "/v1/batch", "/batch/", "/e/", "/api/feedback", "/events", "/mp/collect"]
+    "path",
+    [
+        *("/v1/track", "/v1/batch", "/batch/", "/e/", "/api/feedback", "/events", "/mp/collect"),
+        *("/v1/signals", "/v1/media"),
+    ],
 )
 def test_json_nested_a_thousand_deep_is_refused(server, path):
     status, said = server.post(path, b'{"a":' * 1_000 + b"1" + b"}" * 1_000)
@@ -163,6 +191,8 @@ def test_ten_thousand_properties_are_read_and_those_nobody_knows_left_out(server
         ({"messageId": "x" * 1_000_000}, "too_long"),
         ({"timestamp": "0001-01-01T00:00:00Z"}, "far_time"),
         ({"timestamp": "9999-12-31T23:59:59Z"}, "far_time"),
+        ({"timestamp": "-2026-05-01T11:59:00Z"}, "bad_time"),  # ISO 8601 has years before 0
+        ({"timestamp": "+12026-05-01T11:59:00Z"}, "bad_time"),
         ({"originalTimestamp": "9999-12-31T23:59:59Z", "sentAt": "0001-01-01T00:00:00Z"}, "far_time"),
         ({"properties": {"product_id": "A" * 10_000}}, "too_long"),
         ({"properties": {"price": 10**400}}, "bad_price"),

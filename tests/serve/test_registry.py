@@ -54,3 +54,12 @@ def test_a_broken_list_is_said_in_words(models, content):
     (models / registry.MODEL / registry.FILE).write_text(content)
     with pytest.raises(ModelError, match="the list of promoted models cannot be read"):
         registry.current(models)
+
+
+@pytest.mark.parametrize("text", ['["a"]', '{"share": 0.1}', "{"])
+def test_a_canary_that_cannot_be_read_is_said(tmp_path, text):
+    folder = tmp_path / registry.MODEL
+    (folder / "2024").mkdir(parents=True)
+    (folder / registry.CANARY).write_text(text)
+    with pytest.raises(ModelError, match="the list of promoted models cannot be read"):
+        registry.canary(tmp_path)

@@ -8,8 +8,9 @@ import pytest
 
 import habitue
 from habitue import serving
+from habitue.encode import search
 from habitue.model import blend
-from habitue.serve import rules, scorer, shop, state
+from habitue.serve import foretold, rules, scorer, shop, state
 from habitue.serve.persons import Persons
 from habitue.serve.problems import Problem
 from habitue.serve.scorer import Filters, Question
@@ -21,9 +22,10 @@ NOW = dt.datetime(2024, 8, 1, tzinfo=dt.UTC)
 def served(trained_shop):
     """The shop made ready, and its shoppers by the shop's own ids."""
     space = habitue.open(trained_shop).space
-    ready = shop.make(serving.snapshot(space, since=NOW))
+    folder = serving.read(space)
+    ready = shop.opened(folder, models=space.models)
     persons = Persons(space.identities)
-    everybody = state.Shoppers(state.lay_out(ready.snapshot.events, space.state), persons)
+    everybody = state.Shoppers(state.mapped(folder), persons)
 
     def known(user_id):
         return everybody.of(persons.key("user_id", user_id))
@@ -97,8 +99,26 @@ def test_an_event_changes_the_answer(served, ask):
     before = ask(shopper, n=10, placement="session").scores
     shopper.add({"at": NOW, "event_id": "e9", "line": 0, "kind": "Product Viewed", "item_id": "red-5"} | _none())
     assert ask(shopper, n=10, placement="session").scores != before
-    assert scorer.in_session(shopper, NOW) == ["red-5", "blue-4", "blue-2", "blue-1"]
-    assert scorer.in_session(shopper, NOW + dt.timedelta(minutes=31)) == []
+    ready, _ = served
+    history = shopper.history(ready.index)
+    assert [ready.items[i] for i in scorer.in_session(history, NOW)] == ["red-5", "blue-4", "blue-2", "blue-1"]
+    assert scorer.in_session(history, NOW + dt.timedelta(minutes=31)) == []
+
+
+def test_a_search_changes_the_answer_and_is_not_seen(served, ask):
+    """What was searched just now is the visit; a product that a search names has not been looked at."""
+    ready, _ = served
+    assert ready.searches.vocabulary is not None
+    (meant,) = search.products(ready.searches, ["blue"])
+    assert meant and all(item.startswith("blue") for item in meant)
+    shopper = state.Shopper()
+    event = {"at": NOW, "event_id": "e0", "line": 0, "kind": search.SEARCHED, "item_id": None, "meant": meant}
+    shopper.add(event | _none())
+    answer = ask(shopper, n=6, placement="session")
+    assert answer.fallback is None and answer.scores != ask(state.Shopper(), n=6, placement="session").scores
+    assert set(scorer.in_session(shopper.history(ready.index), NOW)) == {ready.index[item] for item in meant}
+    unseen = ask(shopper, n=len(ready.items), exclude=frozenset({"seen"}))
+    assert set(meant) <= set(unseen.items)
 
 
 def _none():
@@ -111,11 +131,12 @@ def test_the_cart_is_what_was_added_and_not_removed_since_the_last_order():
     for n, (kind, item) in enumerate(story):
         at = NOW + dt.timedelta(seconds=n)
         shopper.add({"at": at, "event_id": f"e{n}", "line": 0, "kind": kind, "item_id": item} | _none())
-    assert scorer.in_cart(shopper) == ["c", "b"]
+    places = {"a": 0, "b": 1, "c": 2}
+    assert scorer.in_cart(shopper.history(places)) == [2, 1]
     shopper.add(
         {"at": NOW + dt.timedelta(1), "event_id": "z", "line": 0, "kind": "Order Completed", "item_id": "b"} | _none()
     )
-    assert scorer.in_cart(shopper) == []
+    assert scorer.in_cart(shopper.history(places)) == []
 
 
 def test_similar_and_bought_together_are_of_the_items_taste_and_without_it(ask):
@@ -126,14 +147,15 @@ def test_similar_and_bought_together_are_of_the_items_taste_and_without_it(ask):
     assert all(item.startswith("red") for item in answer.items)
 
 
-def test_bought_together_is_the_cosine_of_the_orders(served):
+def test_bought_together_is_the_cosine_of_the_orders_and_ten_more_of_each(served, trained_shop):
     ready, _ = served
+    events = habitue.open(trained_shop)._tables(NOW).events
     a, b = ready.index["red-1"], ready.index["red-2"]
     orders = {}
-    for row in ready.snapshot.events.iter_rows(named=True):
+    for row in events.iter_rows(named=True):
         orders.setdefault(row["item_id"], set()).add(row["order_id"])
     both = orders["red-1"] & orders["red-2"]
-    wanted = len(both) / np.sqrt(len(orders["red-1"]) * len(orders["red-2"]))
+    wanted = len(both) / np.sqrt((len(orders["red-1"]) + 10) * (len(orders["red-2"]) + 10))
     assert shop.together(ready, a)[b] == pytest.approx(wanted, rel=1e-6) and wanted > 0
 
 
@@ -145,6 +167,21 @@ def test_the_cart_placement_asks_what_goes_with_it(ask):
     answer = ask(None, placement="cart", item_ids=("blue-1", "blue-2"), n=4)
     assert answer.fallback is None and all(item.startswith("blue") for item in answer.items)
     assert ask(None, placement="cart", n=4).fallback == "popular"
+
+
+def test_the_cart_counts_for_seven_tenths(served, ask):
+    ready, _ = served
+
+    def told(user, **more):
+        answer = ask(user, n=len(ready.items), **more)
+        return np.array([score for _, score in sorted(zip(answer.items, answer.scores, strict=True))])
+
+    cart = {"placement": "cart", "item_ids": ("blue-1", "red-2")}
+    around, own, both = told(None, **cart), told("u0"), told("u0", **cart)
+    apart = [
+        np.std(both - np.polyval(np.polyfit(one, both, 1), one)) for one in (0.7 * around + 0.3 * own, around, own)
+    ]
+    assert apart[0] < 1e-4 and min(apart[1:]) > 0.01  # scores of a list have mean 0 and spread 1: up to that they agree
 
 
 def test_without_a_model_a_list_says_what_it_is_near_to(served):
@@ -265,7 +302,9 @@ def test_predictions_are_those_of_the_offline_command(served, trained_shop):
         frame = offline.predict(task, as_of=NOW)
         for user in ("u0", "u7"):
             wanted = next(row for row in frame.to_dicts() if row["user_id"] == user)
-            assert scorer.predictions(ready, known(user), now=NOW)[task] == pytest.approx(wanted["score"], rel=1e-3)
+            assert foretold.predictions(ready, [known(user)], now=NOW)[0][task] == pytest.approx(
+                wanted["score"], rel=1e-3
+            )
 
 
 @pytest.mark.parametrize(

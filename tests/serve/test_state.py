@@ -9,6 +9,7 @@ import pytest
 from habitue import prepare, quality
 from habitue.core.runtime import Runtime
 from habitue.core.schemas import EVENTS, FEATURES, LABELS, PURCHASE, REFUND
+from habitue.encode import search, text
 from habitue.model import behaviour, live
 from habitue.model.past import Past, histories
 from habitue.prepare.declared import LEDGER
@@ -49,12 +50,19 @@ def stream():
     return rows[:62] + again + rows[62:]
 
 
+def laid_out(events, tmp_path, searches=None):
+    folder = tmp_path / f"state-{len(list(tmp_path.iterdir()))}"
+    folder.mkdir()
+    state.lay_out(events, folder, searches=searches)
+    return state.mapped(folder)
+
+
 @pytest.fixture
 def shoppers(tmp_path):
     def make(rows=(), **more):
         frame = EVENTS.shape(pl.DataFrame(list(rows), schema=EVENTS.schema))
         clean, _ = quality.clean(frame)
-        base = state.lay_out(clean, tmp_path / "state")
+        base = laid_out(clean, tmp_path, more.get("searches"))
         return state.Shoppers(base, Persons(tmp_path / "identities.sqlite"), **more)
 
     return make
@@ -90,6 +98,10 @@ def test_sets_and_features_are_those_of_the_tables(stream, shoppers, in_base, as
         shopper = everybody.of(user)
         assert len(shopper.rows) == mine.height > 20
         assert_equal(shopper.history(index), wanted)
+        bought, (item, when) = wanted.of_kind(PURCHASE), shopper.purchases(index)
+        np.testing.assert_array_equal(item, bought.row_item)
+        np.testing.assert_array_equal(when, bought.set_at[bought.row_set])
+        assert shopper.known(index) and not shopper.known({})
         table = prepare.features(mine, as_of=moment).to_dicts()[0]
         found = shopper.values(moment)
         for feature in LEDGER:
@@ -98,6 +110,37 @@ def test_sets_and_features_are_those_of_the_tables(stream, shoppers, in_base, as
             else:
                 assert found[feature.name] == pytest.approx(table[feature.name], rel=1e-9, abs=1e-9), feature.name
         assert shopper.values(moment) == found  # asked again, from what is kept
+
+
+@pytest.fixture
+def searches():
+    titles = ["red lamp", "blue lamp", "mug", "red mug", None, "rug"]
+    return search.index(text.encode(pl.DataFrame({"item_id": list(ITEMS), "title": titles})))
+
+
+@pytest.mark.parametrize("in_base", [0, 3, 10])
+@pytest.mark.parametrize("asked_first", [False, True])
+def test_a_search_is_a_set_of_the_products_it_means_as_in_the_tables(shoppers, searches, in_base, asked_first):
+    said = [("Products Searched", None, "lamps"), ("Product Viewed", "f", None), ("Products Searched", None, "bicycle")]
+    said += [("Products Searched", None, "mug"), (PURCHASE, "d", None), ("Products Searched", "c", "rug")]
+    stream = [
+        row(n, at=START + dt.timedelta(hours=n // 2), kind=kind, item_id=item, query=query)
+        for n, (kind, item, query) in enumerate(said)
+    ]
+    everybody = shoppers(stream[:in_base], searches=searches)
+    index = {item: place for place, item in enumerate(ITEMS)}
+    if asked_first:
+        everybody.of(1).history(index)
+    for one in stream[in_base:]:
+        everybody.take([one])
+        if asked_first:
+            everybody.of(1).history(index)
+    mine, blind = offline(stream, 1)
+    wanted = histories(prepare.timeline(search.meant(mine, searches)), ITEMS, users=[1])
+    assert_equal(everybody.of(1).history(index), wanted)
+    assert len(wanted.set_at) == 5 and len(wanted.row_item) == 2 + 1 + 2 + 1 + 1 and len(blind.set_at) == 3
+    table = prepare.features(mine, as_of=START + dt.timedelta(days=3)).to_dicts()[0]
+    assert everybody.of(1).values(START + dt.timedelta(days=3))["lines"] == table["lines"]  # a search is one line
 
 
 def test_a_moment_in_the_past_counts_only_what_came_before_it(stream, shoppers):
@@ -206,14 +249,60 @@ def test_a_later_base_takes_the_fresh_events_over(tmp_path, shoppers):
     everybody = shoppers(rows[:2])
     everybody.take(rows[2:])
     before = [r["event_id"] for r in everybody.of(1).rows]
-    later = state.lay_out(EVENTS.shape(pl.DataFrame(rows[:4], schema=EVENTS.schema)), tmp_path / "state")
+    later = laid_out(EVENTS.shape(pl.DataFrame(rows[:4], schema=EVENTS.schema)), tmp_path)
     assert everybody.waiting() == 4
-    everybody.rebase(later, frozenset(f"e{n:04d}" for n in range(4)))
+    everybody.rebase(later, taken=2)
     assert everybody.waiting() == 2
     assert [r["event_id"] for r in everybody.of(1).rows] == before == [f"e{n:04d}" for n in range(6)]
+
+
+def test_what_tells_a_repeat_of_fresh_events_goes_with_them(tmp_path, shoppers):
+    """Of somebody who never rests too: what is kept is bounded by the events since the last reading."""
+    rows = [row(n, at=START + dt.timedelta(hours=n), item_id="a") for n in range(9)]
+    everybody = shoppers([])
+    for turn in range(3):
+        assert len(everybody.take(rows[3 * turn : 3 * turn + 3])) == 3
+        later = laid_out(EVENTS.shape(pl.DataFrame(rows[: 3 * turn + 2], schema=EVENTS.schema)), tmp_path)
+        everybody.rebase(later, taken=3 * turn + 2)
+        assert sum(map(len, everybody._same.values())) == everybody.waiting() == 1
+    assert everybody.take([rows[8] | {"event_id": "again"}]) == []  # the fresh one is known still
+    everybody.rebase(laid_out(EVENTS.shape(pl.DataFrame(rows, schema=EVENTS.schema)), tmp_path), taken=10)
+    assert everybody._same == {}
 
 
 def test_somebody_nobody_has_met_has_no_history(shoppers):
     shopper = shoppers().of(7)
     assert shopper.rows == [] and len(shopper.history({"a": 0}).set_at) == 0
     assert shopper.values(START)["lines"] == 0
+
+
+def test_who_is_in_memory_stays_there_over_a_base_that_holds_the_same_events(tmp_path, shoppers):
+    rows = [row(n, at=START + dt.timedelta(hours=n), user=1 + n % 2, item_id="a") for n in range(8)]
+    everybody = shoppers(rows[:4])
+    everybody.take(rows[4:7])
+    first, second = everybody.of(1), everybody.of(2)
+    later = [one for one in rows[:6] if one["event_id"] != "e0001"]  # of the second somebody erased one
+    everybody.rebase(laid_out(EVENTS.shape(pl.DataFrame(later, schema=EVENTS.schema)), tmp_path), taken=2)
+    everybody.take(rows[7:])
+    assert everybody.of(1) is first and everybody.of(2) is not second
+    assert [r["event_id"] for r in everybody.of(2).rows] == ["e0003", "e0005", "e0007"]
+    assert [r["event_id"] for r in first.rows] == ["e0000", "e0002", "e0004", "e0006"]
+    assert everybody.waiting() == 2
+
+
+def test_the_mark_of_one_event_is_that_of_the_table(tmp_path):
+    odd = [row(n, at=START + dt.timedelta(microseconds=7**n), user=n, item_id="a") | {"line": n} for n in range(9)]
+    base = laid_out(EVENTS.shape(pl.DataFrame(odd, schema=EVENTS.schema)), tmp_path)
+    assert [base.mark(n) for n in range(9)] == [state._mark(one) for one in odd]
+    assert len({base.mark(n) for n in range(9)}) == 9 and base.mark(77) == 0
+
+
+def test_a_day_of_questions_between_events_leaves_the_history_of_the_tables(stream, shoppers):
+    """Asked after every event: what is laid out bit by bit is what is laid out at once."""
+    index = {item: place for place, item in enumerate(ITEMS)}
+    everybody = shoppers()
+    for one in stream:
+        everybody.take([one])
+        everybody.of(one["user_key"]).history(index)
+    for user in (1, 2):
+        assert_equal(everybody.of(user).history(index), offline(stream, user)[1])

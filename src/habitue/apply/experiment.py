@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from habitue.core.errors import UsageError, did_you_mean
+from habitue.core.errors import ModelError, UsageError, did_you_mean
 from habitue.core.schemas import EVENTS, EXPOSURES, PURCHASE, REFUND, Events, Exposures, check
 from habitue.evaluate import experiment
 from habitue.evaluate.experiment import Compared
@@ -48,7 +48,7 @@ def judge(
     are left out, the same for every arm. CUPED reads the money of as many days before. `control`: default the arm with
     that name or the one most users met; `planned`, `shares`: see evaluate.experiment.compare. O(n log n).
 
-    Raises UsageError: no such experiment or metric. ModelError: what `compare` raises.
+    Raises UsageError: no such experiment or metric. ModelError: nobody's days are over, and what `compare` raises.
     """
     check(exposures, EXPOSURES, at="apply.experiment")
     check(events, EVENTS, at="apply.experiment")
@@ -59,11 +59,23 @@ def judge(
         names = sorted(exposures["what"].unique())
         raise _wrong("name", f"nobody met an experiment '{name}'", did_you_mean(name, names))
     users, counts = _users(met, events, metric, days)
+    if users.is_empty():
+        raise _too_early(name, counts["users"], metric, days)
     arms = users["arm"].value_counts(sort=True)["arm"].to_list()
     chosen = control or ("control" if "control" in arms else arms[0] if arms else "control")
     compared = experiment.compare(users, control=chosen, planned=planned, shares=shares)
     daily = _daily(users, compared, chosen, planned)
     return Experiment(name, metric, days, chosen, compared, daily, counts, tuple(_notes(counts, days)))
+
+
+def _too_early(name: str, users: int, metric: str, days: int) -> ModelError:
+    soon = f"their {days} days are not over" if metric != "outcome" else "no outcome is told of them"
+    return ModelError(
+        "apply.experiment",
+        found=f"{users:,} users met '{name}', and {soon}" if users else f"nobody who is known met '{name}'",
+        consequence="There is nothing to compare yet",
+        remedy="Look again later, or count fewer days: --days 1",
+    )
 
 
 def _users(met: pl.DataFrame, events: Events, metric: str, days: int) -> tuple[pl.DataFrame, dict[str, int]]:

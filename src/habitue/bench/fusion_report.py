@@ -11,31 +11,34 @@ from typing import Any
 import polars as pl
 
 from habitue import __version__, evaluate
-from habitue.bench.fusion import AS_IT_IS, COLD_ITEMS, Cell, slice_of, table
+from habitue.bench.fusion import Cell, Result, slice_of, table
+from habitue.bench.fusion_fits import AS_IT_IS, COLD_ITEMS, EVENTS
 from habitue.dashboard import sheet
 from habitue.evaluate import bench, paired
 
 MAIN = "ndcg@10"
-ALONE = "events"  # no modality of the items
-TITLES = {
-    "all": "The next set, among all items",
-    "cold": "New items, among themselves: their events were taken away",
-    "cold, trained": "The same items with their events",
-    "warm": "The other items, among themselves",
-    "warm, trained": "The other items, with everybody's events",
+COLUMNS = {
+    "all": "all",
+    "warm, trained": "warm",
+    "cold, trained": "cold, with events",
+    "cold": "cold",
+    **{f"all, missing {share}": f"missing {share}" for share in (30, 50, 70, 100)},
 }
 
 
-def document(cells: Sequence[Cell], *, dataset: str, seeds: int, notes: Sequence[str]) -> dict[str, Any]:
-    """Return the one JSON schema; beside it what each subset gains over events alone, and what is kept of it."""
-    metrics = table(cells, dataset=dataset, seeds=seeds)
-    gains = _gains(cells)
+def document(result: Result, *, dataset: str, notes: Sequence[str]) -> dict[str, Any]:
+    """Return the one JSON schema; beside it what each cell gains over events and other models, and what is kept."""
+    cells = result.cells
+    metrics = table(cells, dataset=dataset)
+    gains, versus = _gains(cells), _versus(cells)
     kept = _kept(metrics)
     return bench.header(dataset, "fusion") | {
         "rows": metrics.drop("dataset", "protocol").to_dicts(),
         "sentence": _sentence(gains, kept),
         "paired": gains.to_dicts(),
+        "versus": versus.to_dicts(),
         "kept": kept,
+        "left_out": [{"cell": cell, "why": why} for cell, why in result.left_out.items()],
         "notes": list(notes),
     }
 
@@ -47,23 +50,53 @@ def write(told: Mapping[str, Any], out: Path, *, command: str) -> None:
 
 
 def named(row: Mapping[str, Any]) -> str:
-    """Return `slist: text + picture (decision)`."""
-    content = " + ".join(row["modalities"][1:]) or ALONE
-    return f"{row['model']}: {content}" + (f" ({row['fusion']})" if row["fusion"] else "")
+    """Return `slist: events + text + picture (decision)`."""
+    return f"{row['model']}: {' + '.join(row['modalities'])}" + (f" ({row['fusion']})" if row["fusion"] else "")
+
+
+def grid(told: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and rows of the whole table: a row a model, subset and fusion, a column a condition."""
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in told["rows"]:
+        if row["metric"] == MAIN:
+            found.setdefault(named(row), {})[row["slice"]] = row
+    met = [name for name in COLUMNS if any(name in cells for cells in found.values())]
+    order = sorted(found.items(), key=lambda one: -one[1]["all"]["mean"] if "all" in one[1] else 0.0)
+    rows = []
+    for name, cells in order:
+        numbers = [f"{cells[slice_]['mean']:.4f}" if slice_ in cells else "" for slice_ in met]
+        one = cells.get("all", next(iter(cells.values())))
+        rows.append([name, *numbers, _interval(one), str(one["seeds"]), f"{one['cpu_s']:,.1f}"])
+    return ["model", *(COLUMNS[name] for name in met), "95 % of the first", "seeds", "CPU s"], rows
 
 
 def page(told: Mapping[str, Any], command: str) -> dict[str, Any]:
-    """Return the page: what each modality buys, then a picture and a table of every slice."""
-    rows = [row for row in told["rows"] if row["metric"] == MAIN]
-    gains = [
-        [g["model"], g["slice"], f"{g['mean']:+.4f}", f"{g['low']:+.4f} to {g['high']:+.4f}"] for g in told["paired"]
-    ]
+    """Return the page: every cell, what each buys, what is kept of it, and how it stands beside other models."""
+    columns, rows = grid(told)
+    gains = [[g["model"], g["slice"], *_signed(g)] for g in told["paired"]]
     kept = [[k["model"], k["condition"], f"{k['share']:.0%}"] for k in told["kept"]]
+    versus = [[v["model"], v["against"], *_signed(v)] for v in told["versus"]]
     sections: list[dict[str, Any]] = [
         {
+            "title": "Every subset in every fusion",
+            "text": [
+                "NDCG@10. all: the next set among all items. warm, cold: everything later, among the items that keep "
+                "their events and among one in five that lost them, and among the same with their events. missing: the "
+                "next set where each modality is lost for a share of the items or users.",
+                *(f"{note[0].upper()}{note[1:]}." for note in told["notes"]),
+                *(f"Not measured: {one['cell']}. {one['why']}." for one in told["left_out"]),
+            ],
+            "parts": [_plain("NDCG@10", columns, rows)],
+        },
+        {
             "title": "What it buys",
-            "text": ["NDCG@10 less that of the same model without the content, the same users; intervals are 95 %."],
+            "text": ["NDCG@10 less that of the same model by events alone, the same users; intervals are 95 %."],
             "parts": [_plain("Gain over events alone", ("model", "slice", "gain", "95 %"), gains)],
+        },
+        {
+            "title": "Beside other models",
+            "text": ["All modalities, NDCG@10 on all items less that of each other model with the same."],
+            "parts": [_plain("Difference", ("model", "against", "gain", "95 %"), versus)],
         },
         {
             "title": "What is kept of it",
@@ -74,26 +107,6 @@ def page(told: Mapping[str, Any], command: str) -> dict[str, Any]:
             "parts": [_plain("Kept", ("model", "condition", "kept"), kept)],
         },
     ]
-    for name in dict.fromkeys(row["slice"] for row in rows):
-        some = sorted((row for row in rows if row["slice"] == name), key=lambda row: -row["mean"])
-        series = {"name": "NDCG@10"} | {
-            key: [row[of] for row in some] for key, of in (("values", "mean"), ("low", "low"), ("high", "high"))
-        }
-        bars = {"kind": "bars", "title": "NDCG@10", "x": "NDCG@10", "labels": [named(r) for r in some]}
-        sections.append(
-            {
-                "title": TITLES.get(name, name[0].upper() + name[1:]),
-                "text": [f"{some[0]['n']:,} users; intervals are 95 % over users."],
-                "parts": [
-                    bars | {"series": [series]},
-                    _plain(
-                        "Cost", ("model", "NDCG@10", "CPU s"),
-                        [[named(r), f"{r['mean']:.4f}", f"{r['cpu_s']:,.1f}"] for r in some],
-                    ),
-                ],
-            }
-        )  # fmt: skip
-    sections[0]["text"] += [f"{note[0].upper()}{note[1:]}." for note in told["notes"]]
     return {
         "title": f"What each modality buys on {told['dataset']}",
         "lead": [told["sentence"]],
@@ -106,24 +119,49 @@ def page(told: Mapping[str, Any], command: str) -> dict[str, Any]:
     }
 
 
+def _label(cell: Cell) -> str:
+    return named({"model": cell.measured[0].model, "modalities": cell.subset, "fusion": cell.fusion})
+
+
 def _gains(cells: Sequence[Cell]) -> pl.DataFrame:
-    """Return each subset minus events alone, the same model and condition, paired over the same users."""
+    """Return each cell minus the same model by events alone, under the same condition, paired over the same users."""
     found = [pl.DataFrame(schema=paired.SCHEMA)]
+    alone = {(c.model, c.condition): c for c in cells if c.subset == (EVENTS,)}
     for cell in cells:
         # Events alone have no modality to lose: a poorer content is held against them as they are.
         like = AS_IT_IS if cell.condition.startswith("missing") else cell.condition
-        base = next((c for c in cells if not c.subset and (c.model, c.condition) == (cell.model, like)), None)
-        if not cell.subset or base is None:
+        base = alone.get((cell.model, like))
+        if cell.subset == (EVENTS,) or base is None:
             continue
         slices = {one.slice for one in cell.measured} & {one.slice for one in base.measured}
-        label = named({"model": cell.model, "modalities": ["events", *cell.subset], "fusion": cell.fusion})
         both = [
             dataclasses.replace(one, model=name, slice=slice_of(one.slice, cell.condition))
-            for name, of in ((label, cell), (ALONE, base))
+            for name, of in ((_label(cell), cell), (EVENTS, base))
             for one in of.measured
             if one.metric == MAIN and one.slice in slices
         ]
-        found.append(evaluate.compare(both, against=ALONE))
+        found.append(evaluate.compare(both, against=EVENTS))
+    return pl.concat(found)
+
+
+def _versus(cells: Sequence[Cell]) -> pl.DataFrame:
+    """Return the largest subset of the models that fuse, in each fusion, minus every other model with most it reads."""
+    found = [pl.DataFrame(schema=paired.SCHEMA)]
+    whole = [c for c in cells if c.condition == AS_IT_IS]
+    fuse = {c.model for c in whole if EVENTS not in c.subset or c.fusion not in (None, "concat", "decision")}
+    most = max((len(c.subset) for c in whole), default=0)
+    ours = [c for c in whole if c.model in fuse and len(c.subset) == most]
+    others = [c for c in whole if c.model not in fuse]
+    widest = {c.model: max(len(o.subset) for o in others if o.model == c.model) for c in others}
+    for rival in (c for c in others if len(c.subset) == widest[c.model]):
+        both = [
+            dataclasses.replace(one, model=_label(cell))
+            for cell in (*ours, rival)
+            for one in cell.measured
+            if (one.slice, one.metric) == ("all", MAIN)
+        ]
+        if ours and both:
+            found.append(evaluate.compare(both, against=_label(rival)))
     return pl.concat(found)
 
 
@@ -145,21 +183,29 @@ def _sentence(gains: pl.DataFrame, kept: Sequence[Mapping[str, Any]]) -> str:
     clear = whole.filter(pl.col("low") > 0).sort("mean", descending=True)
     cold = max((k for k in kept if k["condition"] == COLD_ITEMS), key=lambda k: k["share"], default=None)
     if not whole.height:
-        return "No model here reads what the items hold: there is nothing to compare."
+        return "No model here reads anything beside events: there is nothing to compare."
     if clear.height:
         told = f"{clear['model'][0]} gains most on all items, NDCG@10 {clear['mean'][0]:+.4f} over events alone"
         told += f", one of {clear.height} of {whole.height} that clearly gain."
     else:
         best = whole.sort("mean", descending=True)
-        told = f"No content clearly helps on all items: the best, {best['model'][0]}, gains {best['mean'][0]:+.4f}"
+        told = f"Nothing clearly helps on all items: the best, {best['model'][0]}, gains {best['mean'][0]:+.4f}"
         told += f" ({best['low'][0]:+.4f} to {best['high'][0]:+.4f})."
     if cold:
         told += f" On items without events {cold['model']} keeps most: {cold['share']:.0%} of what their events give."
     return told
 
 
+def _interval(row: Mapping[str, Any]) -> str:
+    return "" if row["low"] is None else f"{row['low']:.4f}-{row['high']:.4f}"
+
+
+def _signed(row: Mapping[str, Any]) -> list[str]:
+    return [f"{row['mean']:+.4f}", "" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"]
+
+
 def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Return a table, all but the first columns of words to the right."""
-    numbers = ("gain", "kept", "NDCG@10", "CPU s", "95 %")
-    aligned = [{"name": name, "align": "right" if name in numbers else "left"} for name in columns]
+    """Return a table, all but the columns of words to the right."""
+    words = ("model", "slice", "condition", "against")
+    aligned = [{"name": name, "align": "left" if name in words else "right"} for name in columns]
     return {"kind": "table", "title": title, "columns": aligned, "rows": [list(row) for row in rows]}

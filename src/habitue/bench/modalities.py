@@ -4,13 +4,14 @@ text      TF-IDF of the texts beside TF-IDF of each column of listed words
 picture   a column of encoded pictures (binary): EfficientNet-Lite before its last layer, less the mean picture
 any       a column of lists of numbers is a modality of its own name: vectors that somebody made elsewhere
 
-Rows have length 1, a row of zeros = the item has nothing of that modality. `joined` puts some of them side by side:
-fusion by concatenation, for every model that reads the items' words.
+Rows have length 1, a row of zeros = the item has nothing of that modality. `encode.content.joined` puts some of them
+side by side: fusion by concatenation, for every model that reads the items' words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,7 @@ import scipy.sparse as sp
 from habitue.core.errors import UsageError, did_you_mean
 from habitue.encode import modality as sense
 from habitue.encode import text
+from habitue.encode.content import centred, unit
 
 TEXT, PICTURE = "text", "picture"
 NUMBERS = (pl.List(pl.Float32), pl.List(pl.Float64))
@@ -33,9 +35,9 @@ def names(catalogue: pl.DataFrame) -> list[str]:
 
 
 def matrices(
-    catalogue: pl.DataFrame, items: tuple[str, ...], wanted: Sequence[str] = (TEXT,)
+    catalogue: pl.DataFrame, items: tuple[str, ...], wanted: Sequence[str] = (TEXT,), *, cache: Path | None = None
 ) -> dict[str, sp.csr_matrix]:
-    """Return modality -> [I, V], rows as `items`; `catalogue` has a column `item`, each once.
+    """Return modality -> [I, V], rows as `items`; `catalogue` has a column `item`, each once; `cache`: of pictures.
 
     A modality the table does not hold is left out when it is only the usual text. Raises UsageError for one that was
     named and is not there, MissingExtraError and ModelError where pictures cannot be encoded here.
@@ -50,25 +52,17 @@ def matrices(
             remedy=did_you_mean(unknown[0], there) if there else "Give texts, pictures or vectors with --items",
         )
     ordered = pl.DataFrame({"item": list(items)}).join(catalogue, on="item", how="left", maintain_order="left")
-    return {name: _matrix(name, ordered, catalogue) for name in wanted if name in there}
+    return {name: _matrix(name, ordered, catalogue, cache) for name in wanted if name in there}
 
 
-def joined(content: Mapping[str, sp.csr_matrix]) -> sp.csr_matrix | None:
-    """Put modalities side by side, rows of length 1 again; None without any. O(numbers)."""
-    several = list(content.values())
-    if len(several) < 2:
-        return several[0] if several else None
-    return _unit(sp.csr_matrix(sp.hstack(several)))
-
-
-def _matrix(name: str, ordered: pl.DataFrame, catalogue: pl.DataFrame) -> sp.csr_matrix:
+def _matrix(name: str, ordered: pl.DataFrame, catalogue: pl.DataFrame, cache: Path | None) -> sp.csr_matrix:
     if name == TEXT:
         return _text(ordered, _told(catalogue))
     if name == PICTURE:
         column = next(c for c, kind in ordered.schema.items() if kind == pl.Binary)
         with_one = ordered.drop_nulls(column)
-        rows = sense.run(PICTURE, with_one.select(id="item", bytes=column))
-        return _centred(ordered, dict(zip(rows.ids, rows.dense, strict=True)), rows.dense.shape[1])
+        rows = sense.run(PICTURE, with_one.select(id="item", bytes=column), cache=cache)
+        return centred(ordered["item"].to_list(), dict(zip(rows.ids, rows.dense, strict=True)), rows.dense.shape[1])
     told = ordered.drop_nulls(name)
     vectors = {i: np.asarray(v, dtype=np.float32) for i, v in told.select("item", name).iter_rows()}
     widths = {len(v) for v in vectors.values()}
@@ -81,20 +75,7 @@ def _matrix(name: str, ordered: pl.DataFrame, catalogue: pl.DataFrame) -> sp.csr
             consequence="They cannot be compared",
             remedy="Give every item a vector of as many finite numbers, or none",
         )
-    return _centred(ordered, vectors, next(iter(widths), 1))
-
-
-def _centred(ordered: pl.DataFrame, vectors: Mapping[str, np.ndarray], width: int) -> sp.csr_matrix:
-    """Return [I, width], unit rows of what is left of each vector without the mean of all.
-
-    Pictures of one shop are all alike in most of their numbers; what tells them apart is the rest.
-    """
-    matrix = np.zeros((ordered.height, width), dtype=np.float32)
-    there = np.array([i in vectors and bool(vectors[i].any()) for i in ordered["item"]])
-    if there.any():
-        rows = np.stack([vectors[i] for i in ordered["item"].filter(pl.Series(there))])
-        matrix[there] = rows - rows.mean(axis=0)
-    return _unit(sp.csr_matrix(matrix))
+    return centred(ordered["item"].to_list(), vectors, next(iter(widths), 1))
 
 
 def _told(catalogue: pl.DataFrame) -> list[str]:
@@ -128,11 +109,4 @@ def _text(ordered: pl.DataFrame, told: list[str]) -> sp.csr_matrix:
         one = pl.col(column).list.eval(pl.concat_str(pl.lit("w"), pl.element().cast(pl.String))).list.join(" ")
         listed = text.Config(piece_weight=0.0)
         views.append(text.encode(ordered.select(item_id="item", title=one), listed).matrix)
-    return _unit(sp.csr_matrix(sp.hstack(views)))
-
-
-def _unit(rows: sp.csr_matrix) -> sp.csr_matrix:
-    """Bring every row to length 1; a row of zeros stays one."""
-    length = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1))).ravel()
-    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
-    return sp.csr_matrix(sp.diags_array(scale) @ rows).astype(np.float32)
+    return unit(sp.csr_matrix(sp.hstack(views)))

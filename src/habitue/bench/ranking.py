@@ -279,6 +279,9 @@ def _fit(module: ModuleType, past: Past, config: Any, runtime: Runtime, notes: l
         planned, done = getattr(part, "planned", getattr(asked, "steps", 0)), getattr(part, "steps", None)
         if done is not None and done < planned:
             notes.append(f"the budget ended training after {done:,} of {planned:,} steps")
+    for part in (state, *views.values()):
+        if (held := len(getattr(part, "items", past.items))) < len(past.items):
+            notes.append(f"a closed form's table holds the {held:,} of {len(past.items):,} items bought most")
     return state
 
 

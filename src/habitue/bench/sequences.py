@@ -12,6 +12,7 @@ import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -20,7 +21,9 @@ import scipy.sparse as sp
 from habitue.bench import modalities
 from habitue.core.errors import SchemaError, UsageError, did_you_mean
 from habitue.core.schemas import FEATURES, LABELS
-from habitue.model.past import Histories, Past
+from habitue.encode import modality as sense
+from habitue.encode.content import joined
+from habitue.model.past import Floats, Histories, Past
 
 NAMES = {
     "user": ("user_id", "user", "customer_id", "customer", "userid", "uid", "visitorid", "session_id", "session"),
@@ -47,11 +50,12 @@ class Sequences:
     repeats: float  # share of rows whose user had the item before
     content: Mapping[str, sp.csr_matrix] = field(default_factory=dict)  # modality -> [I, V], unit rows
     dropped: Mapping[str, int] = field(default_factory=dict)  # why -> rows that were left out
+    traits: Floats | None = None  # [B, U] what is known of the users
 
     @property
     def words(self) -> sp.csr_matrix | None:
         """[I, V] every modality side by side, unit rows; None without any."""
-        return modalities.joined(self.content)
+        return joined(self.content)
 
     def past(self, *, horizon_days: int) -> Past:
         """Return everything as a Past as of the end; nobody is a guest, and there is nothing about churn."""
@@ -62,6 +66,8 @@ class Sequences:
             histories=self.histories,
             known=np.ones(len(self.users), dtype=bool),
             words=self.words,
+            parts=tuple((name, rows.shape[1]) for name, rows in self.content.items()),
+            traits=self.traits,
             features=FEATURES.empty(),
             train_features=FEATURES.empty(),
             train_labels=LABELS.empty(),
@@ -74,13 +80,16 @@ def read(
     *,
     columns: Mapping[str, str] | None = None,
     wanted: Sequence[str] = (modalities.TEXT,),
+    people: pl.DataFrame | None = None,
+    cache: Path | None = None,
 ) -> Sequences:
     """Build Sequences from a table; O(rows log rows).
 
     `columns` says which column is the user, item, items, time or order where the name does not (NAMES); `items` has
     an item column, and its texts, lists of words, pictures and vectors become the items' content, those modalities of
-    it that are `wanted` (bench/modalities.py). A row without user, item or time is
-    left out and counted. Raises UsageError when a column is not there, SchemaError when too little is left.
+    it that are `wanted` (bench/modalities.py); `people` has a user column, and its other columns become the users'
+    traits; `cache`: where encoded pictures are kept. A row without user, item or time is left out and counted.
+    Raises UsageError when a column is not there, SchemaError when too little is left.
     """
     named = _columns(events, columns or {}, what="--events")
     if "items" in named and "item" not in named:
@@ -101,7 +110,7 @@ def read(
             remedy="Give a file with at least two users and two items, and see which columns are read: --user, --item",
         )
     made, ties, repeats = _histories(kept, users, every, clock)
-    content = {} if catalogue is None else modalities.matrices(catalogue, every, wanted)
+    content = {} if catalogue is None else modalities.matrices(catalogue, every, wanted, cache=cache)
     return Sequences(
         histories=made,
         users=users,
@@ -112,6 +121,7 @@ def read(
         repeats=repeats,
         content=content,
         dropped=dropped,
+        traits=None if people is None else _traits(people, users, columns or {}),
     )
 
 
@@ -241,6 +251,28 @@ def _histories(
         row_value=np.zeros(len(user), dtype=np.float32),
     )
     return made, float(ties), float(repeats)
+
+
+def _traits(people: pl.DataFrame, users: tuple[str, ...], columns: Mapping[str, str]) -> Floats:
+    """Return [B, U] of the columns beside the user's: numbers scaled, words as categories; zeros for whom it lacks."""
+    by_name = {column.lower(): column for column in people.columns}
+    name = columns.get("user") if columns.get("user") in people.columns else None
+    name = name or next((by_name[n] for n in NAMES["user"] if n in by_name), None)
+    if name is None or people.width < 2:
+        raise UsageError(
+            "--users",
+            found=f"the columns are {', '.join(people.columns[:20])}",
+            consequence="Nothing is known of any user",
+            remedy="Give a column named as the users of --events are, and at least one column beside it",
+        )
+    told = people.with_columns(pl.col(name).cast(pl.String).alias("id")).drop_nulls("id").unique("id", keep="first")
+    told = told.drop(name) if name != "id" else told
+    known = told.filter(pl.col("id").is_in(list(users))).sort("id")
+    encoded = sense.run("table", known)
+    place = {user: row for row, user in enumerate(users)}
+    traits = np.zeros((len(users), encoded.dense.shape[1]), dtype=np.float32)
+    traits[[place[i] for i in encoded.ids]] = encoded.dense
+    return traits
 
 
 def _after(every: Histories) -> dt.datetime:

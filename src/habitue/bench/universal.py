@@ -40,8 +40,8 @@ from habitue.core.schemas import Items, Metrics
 from habitue.evaluate.measured import Measured
 from habitue.model import profile
 from habitue.model.past import FOR_EVER, PURCHASE, REFUND, Floats, Histories, Ints, Past, histories, places
-from habitue.pipeline import Tables
 from habitue.plan import Plan
+from habitue.tables import Tables
 
 TASKS = ("churn", "category", "item")
 AGGREGATES, PROFILE, BOTH = "aggregates", "profile", "profile+aggregates"

@@ -27,6 +27,7 @@ from habitue.cli import (
     report,
     rules,
     serve,
+    states,
     tune,
 )
 from habitue.core.errors import HabitueError
@@ -53,10 +54,12 @@ def about(version: bool = typer.Option(False, "--version", help="Print the versi
 app.command("demo")(report.demo)
 app.command("init")(collect.init)
 app.command("import")(collect.import_)
+app.command("replay")(collect.replay)
 app.command("check")(quality.check)
 app.command("train")(model.train)
 app.command("recommend")(apply.recommend)
 app.command("predict")(apply.predict)
+personas.app.command("states")(states.states)
 personas.app.command("experiment")(experiment.experiment)
 app.add_typer(personas.app, name="apply")
 app.add_typer(bench.app, name="bench")
@@ -65,6 +68,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(identity.app, name="identity")
 app.add_typer(keys.app, name="keys")
 app.add_typer(rules.app, name="rules")
+app.add_typer(experiment.app, name="experiment")
 app.command("doctor")(doctor.doctor)
 app.command("erase")(erase.erase)
 app.add_typer(lake.app, name="lake")

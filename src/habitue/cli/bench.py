@@ -63,7 +63,7 @@ def ranking(
         int, typer.Option("--horizon-days", min=1, help="basket: days the next order may take.")
     ] = 92,
     settings: Annotated[
-        Path | None, typer.Option("--settings", help="TOML, a [model] each: fixed settings, which are not tuned.")
+        Path | None, typer.Option("--settings", help="TOML, a \\[model] each: fixed settings, which are not tuned.")
     ] = None,
     user: Annotated[str | None, typer.Option("--user", help="Column of the user.", show_default="by name")] = None,
     item: Annotated[str | None, typer.Option("--item", help="Column of the item.", show_default="by name")] = None,

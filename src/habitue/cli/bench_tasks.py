@@ -59,13 +59,24 @@ def tasks(
     encoder: Annotated[
         list[str] | None,
         typer.Option(
-            "--encoder", help="Text too by sentence, static; sound by acoustics, spectrogram, sound, speech, speech-en."
+            "--encoder",
+            help="Text too by sentence, static; pictures by picture, colour, texture, photo; sound by acoustics, "
+            "spectrogram, sound, speech, speech-en.",
         ),
     ] = None,
     prepare: Annotated[
         str | None,
         typer.Option("--prepare", help="Done to the rows first, e.g. impute=median,scale=robust,balance=over."),
     ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            "--augment",
+            help="Learn from altered copies too: rotate, flip, scale, crop, colour, gaussian, salt_and_pepper; "
+            "synonym, deletion, swap; noise, shift, stretch, gain. With commas.",
+        ),
+    ] = None,
+    copies: Annotated[int, typer.Option("--copies", help="Altered copies of each row, with --augment.")] = 1,
     cpu_hours: Annotated[
         float | None, typer.Option("--cpu-hours", help="CPU time each model may use; the baselines run whole.")
     ] = None,
@@ -91,6 +102,7 @@ def tasks(
     Example: habitue bench tasks --task purchase --data visits.csv --label bought --folds 5 --out visits.json
     """
     from habitue.bench.tasks import Columns, Plan, run, running
+    from habitue.bench.tasks.augmenting import Augment
     from habitue.core import runtime
     from habitue.prepare import recipe
 
@@ -117,6 +129,7 @@ def tasks(
         encoders=tuple(encoder or ()),
         keep_leaks=keep_leaks,
         cache=cache,
+        augment=None if augment is None else Augment(running.models_of([augment]), copies, seed),
         prepare=None if prepare is None else recipe.parse(prepare),
     )
     outcome = run(data, plan, test=test, runtime=runtime.detect(seed=seed))

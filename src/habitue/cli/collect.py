@@ -1,4 +1,4 @@
-"""habitue init, habitue import."""
+"""habitue init, habitue import, habitue replay."""
 
 from __future__ import annotations
 
@@ -94,3 +94,53 @@ def import_(
     typer.echo(read)
     if done.refused:
         typer.echo("Why rows were refused: habitue check")
+
+
+def replay(
+    source: Annotated[str | None, typer.Option("--source", help="Of one wire only: segment, snowplow, ...")] = None,
+    code: Annotated[str | None, typer.Option("--code", help="Of one reason only, as habitue check lists them.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE: read the field as this value.")] = None,
+    without: Annotated[list[str] | None, typer.Option("--without", help="Read them without this field.")] = None,
+    workspace: Workspace = Path(),
+    json: Json = False,
+) -> None:
+    """Read events again that trackers sent and the server refused, after what was wrong is put right.
+
+    What is accepted now is stored and leaves the table `refused`; doing it again adds nothing. Rows that a file import
+    refused are not looked at: import the file again.
+
+    Examples:
+
+      habitue replay
+
+      habitue replay --code bad_price --without price
+
+      habitue replay --code bad_currency --set currency=EUR
+    """
+    from habitue.collect import replay as collect
+    from habitue.core.errors import UsageError
+    from habitue.core.workspace import open_workspace
+
+    changes: dict[str, str | None] = dict.fromkeys(without or ())
+    for said in sets or ():
+        name, equals, value = said.partition("=")
+        if not equals:
+            raise UsageError(
+                "replay --set",
+                found=f"'{said}' has no =",
+                consequence="Nothing was read again",
+                remedy="Write it as --set FIELD=VALUE",
+            )
+        changes[name] = value
+    done = collect.replay(open_workspace(workspace), source=source, code=code, changes=changes)
+    if json:
+        print_json(asdict(done))
+        return
+    typer.echo(
+        f"{done.read:,} refused events read again: {done.new:,} new, {done.known:,} known before, "
+        f"{done.refused:,} still refused."
+    )
+    if not done.read:
+        typer.echo("What a running server refuses is here within a minute.")
+    if done.cut:
+        typer.echo(f"{done.cut:,} cannot be read again: they were too long, or no event, and were not kept whole.")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from habitue.cli.options import Json, Workspace, print_json, print_table
+from habitue.cli.options import Json, Workspace, minute, print_json, print_table
 
 app = typer.Typer(help="The server's keys: create, list, revoke, rotate, token, audit.", no_args_is_help=True)
 
@@ -58,12 +58,12 @@ def list_(workspace: Workspace = Path(), as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = dict.fromkeys(("id", "kind", "scopes", "made", "ends", "note"), "left")
+    columns = dict.fromkeys(("id", "kind", "scopes", "made (UTC)", "ends", "note"), "left")
     print_table(
         "Keys",
         columns,
         [
-            [r["id"], r["kind"], ", ".join(r["scopes"]), r["made_at"], r["ends_at"] or "-", r["note"]]  # type: ignore[list-item, arg-type]
+            [r["id"], r["kind"], ", ".join(r["scopes"]), minute(r["made_at"]), minute(r["ends_at"]), r["note"]]  # type: ignore[list-item, arg-type]
             for r in rows
         ],
     )
@@ -71,7 +71,10 @@ def list_(workspace: Workspace = Path(), as_json: Json = False) -> None:
 
 @app.command()
 def revoke(name: Annotated[str, typer.Argument(metavar="ID")], workspace: Workspace = Path()) -> None:
-    """End a key; a running server refuses it within a second."""
+    """End a key; a running server refuses it within a second.
+
+    Example: habitue keys revoke 46a124b1
+    """
     import habitue
     from habitue.serve import keys
 
@@ -86,7 +89,10 @@ def rotate(
     workspace: Workspace = Path(),
     as_json: Json = False,
 ) -> None:
-    """Make a key like this one and let the old one end."""
+    """Make a key like this one and let the old one end.
+
+    Example: habitue keys rotate 46a124b1 --overlap-hours 48
+    """
     import habitue
     from habitue.serve import keys
 
@@ -100,7 +106,10 @@ def token(
     seconds: Annotated[int, typer.Option("--seconds", help="How long it lives.")] = 3600,
     workspace: Workspace = Path(),
 ) -> None:
-    """Sign a user token: with it a write key may ask for this user. A server of yours asks POST /v1/tokens instead."""
+    """Sign a user token: with it a write key may ask for this user. A server of yours asks POST /v1/tokens instead.
+
+    Example: habitue keys token --user-id u1
+    """
     import habitue
     from habitue.serve import keys
 
@@ -124,8 +133,8 @@ def audit(
     if as_json:
         print_json(rows)
     else:
-        columns = dict.fromkeys(("at", "key", "action", "result"), "left")
-        print_table("Audit", columns, [list(row.values()) for row in rows])
+        columns = dict.fromkeys(("at (UTC)", "key", "action", "result"), "left")
+        print_table("Audit", columns, [[minute(row["at"]), row["key"], row["action"], row["result"]] for row in rows])
 
 
 def _shown(name: str, kind: str, text: str, as_json: bool) -> None:

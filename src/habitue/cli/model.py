@@ -29,4 +29,8 @@ def train(
         print_json({"folder": str(trained.folder), **trained.manifest})
         return
     views = ", ".join(f"{name} {weight:.2f}" for name, weight in trained.manifest["weights"].items())
+    if (content := trained.manifest.get("content", {})) and set(content) != {"text"}:
+        typer.echo(f"Read of the products: {', '.join(content)}.")
+    if new := trained.manifest.get("newcomers"):
+        typer.echo(new)
     typer.echo(f"Trained as of {trained.manifest['as_of']}. Weights of the views: {views}.\nKept in {trained.folder}")

@@ -108,16 +108,27 @@ def fetch(
 
 @app.command()
 def trained(workspace: Workspace = Path(), as_json: Json = False) -> None:
-    """List the models that `habitue train` made of this shop, oldest first, and which one the server answers with."""
+    """List the models that `habitue train` made of this shop, oldest first, and which ones the server answers with."""
     import habitue
     from habitue.serve import registry
 
-    rows = [{"version": v.name, "answers": v.answers} for v in registry.listed(habitue.open(workspace).space.models)]
+    models = habitue.open(workspace).space.models
+    tried = registry.canary(models)
+    rows = [
+        {
+            "version": one.name,
+            "answers": one.answers,
+            "share": tried.share if tried is not None and tried.version == one.name else None,
+        }
+        for one in registry.listed(models)
+    ]
     if as_json:
         print_json(rows)
     else:
         columns = {"version": "left", "answers": "left"}
-        print_table("Trained models", columns, [[str(r["version"]), "yes" if r["answers"] else ""] for r in rows])
+        told = [f"{row['share']:.0%} try it" if row["share"] else "yes" if row["answers"] else "" for row in rows]
+        listed = [[str(row["version"]), one] for row, one in zip(rows, told, strict=True)]
+        print_table("Trained models", columns, listed)
 
 
 @app.command()
@@ -128,6 +139,8 @@ def promote(
     """Let a trained model answer; a running server goes over to it within seconds, without a failed request.
 
     Until somebody promotes a model, the newest one answers.
+
+    Example: habitue models promote 20261028T000000Z-17618b7e
     """
     import habitue
     from habitue.serve import registry
@@ -137,8 +150,60 @@ def promote(
 
 
 @app.command()
+def canary(
+    version: Annotated[str, typer.Argument(help="A version of `habitue models trained`.")],
+    share: Annotated[float, typer.Option("--share", help="Of the customers, above 0 and below 1.")] = 0.1,
+    workspace: Workspace = Path(),
+) -> None:
+    """Try a trained model out on a share of the customers; /metrics counts what is done after the lists of each.
+
+    Always the same customers, by a hash. It ends with `habitue models promote` or `habitue models rollback`.
+
+    Example: habitue models canary 20261028T000000Z-17618b7e --share 0.2
+    """
+    import habitue
+    from habitue.core.errors import UsageError, did_you_mean
+    from habitue.serve import registry
+
+    models = habitue.open(workspace).space.models
+    names, now = [v.name for v in registry.listed(models)], registry.current(models)
+    if version not in names or (now is not None and version == now.name):
+        there = version in names
+        raise UsageError(
+            "models canary",
+            found=f"'{version}' answers everybody already" if there else f"there is no trained model '{version}'",
+            consequence="Nothing was changed",
+            remedy="Name another of `habitue models trained`" if there else did_you_mean(version, names),
+        )
+    registry.try_out(models, version, share=share)
+    typer.echo(f"{version} answers {share:.0%} of the customers. Then: habitue models promote, or rollback")
+
+
+@app.command()
+def adapt(workspace: Workspace = Path(), as_json: Json = False) -> None:
+    """Train on from the model that answers, hold both against the newest orders, and promote or refuse the new one.
+
+    A running server does it by itself where habitue.toml says \\[adapt] every_hours (docs/serve.md).
+
+    Example: habitue models adapt -w shop
+    """
+    import habitue
+    from habitue import adapting
+
+    shop = habitue.open(workspace)
+    told = adapting.adapt(shop.space, shop.plan, said=lambda *_: None)
+    if as_json:
+        print_json(told)
+    else:
+        typer.echo(told["words"])
+
+
+@app.command()
 def rollback(workspace: Workspace = Path()) -> None:
-    """Let the model answer that did before the last promotion."""
+    """Let the model answer that did before the last promotion, or end a try-out.
+
+    Example: habitue models rollback
+    """
     import habitue
     from habitue.serve import registry
 

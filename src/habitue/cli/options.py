@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,21 @@ def print_table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     Console().print(table)
+
+
+def minute(moment: str | None, *, none: str = "-") -> str:
+    """Write an ISO 8601 moment in UTC for a table: to the minute, which fits a column."""
+    return none if not moment else moment[:16].replace("T", " ")
+
+
+def print_listed(
+    title: str, columns: Sequence[str], found: Sequence[Any], row: Callable[[Any], Sequence[str]], *, json: bool
+) -> None:
+    """Print dataclasses: as JSON whole, or as a table of what `row` says of each, under `columns`."""
+    if json:
+        print_json([asdict(one) for one in found])
+    else:
+        print_table(title, dict.fromkeys(columns, "left"), [row(one) for one in found])
 
 
 def can_be_written(path: Path | None, option: str, suffixes: Sequence[str]) -> None:

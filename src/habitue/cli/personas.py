@@ -63,6 +63,7 @@ def personas(
     from habitue.apply.personas import to_dict
     from habitue.dashboard import sheet
     from habitue.dashboard.personas import sheet as arranged
+    from habitue.serve import about
 
     shop = habitue.open(workspace)
     found = shop.personas(as_of=as_of, method=method, count=count, time_zone=time_zone)
@@ -72,6 +73,7 @@ def personas(
     command = f"habitue apply personas --as-of {found.as_of:%Y-%m-%d} --method {method}"
     name = shop.folder.resolve().name
     sheet.write(arranged(found, shop=name, currency=shop.space.currency, command=command), page)
+    about.keep(shop.space.state, found)
     page.with_suffix(".json").write_text(dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
     if audience is not None and export is not None:
         write_table(audience, export)

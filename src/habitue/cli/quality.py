@@ -36,7 +36,7 @@ def check(
     """Say what the data is worth trusting: what was found, the money it touches, scores, drift, and what to repair.
 
     Nothing is changed unless --repair asks for it, and --undo takes that back. Exit code 1 when a limit in
-    habitue.toml [check] is broken. Everything is also written to reports/quality.html and reports/quality.json.
+    habitue.toml \\[check] is broken. Everything is also written to reports/quality.html and reports/quality.json.
 
     Example: habitue check --before 2011-01-01..2011-03-31 --after 2011-04-01..2011-06-30
     """

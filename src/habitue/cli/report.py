@@ -50,7 +50,7 @@ def report(
 
 
 def run(workspace: Workspace = Path(), json: Json = False) -> None:
-    """Run everything the plan in habitue.toml names: import its [[source]] files, check, train, report.
+    """Run everything the plan in habitue.toml names: import its source files, check, train, report.
 
     Example: habitue run -w my-shop
     """

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from habitue.cli.options import Json, Workspace, print_json, print_table
+from habitue.cli.options import Json, Workspace, print_json, print_listed
+
+if TYPE_CHECKING:
+    from habitue.serve.rules import Rule
 
 app = typer.Typer(help="Rules of recommendations: pin, boost, bury, exclude, stock.", no_args_is_help=True)
 
@@ -32,45 +35,39 @@ def add(
     import habitue
     from habitue.serve import rules
 
-    state = habitue.open(workspace).space.state
+    space = habitue.open(workspace).space
     rule = rules.add(
-        state, action, items=item or (), category=category, brand=brand, placement=placement, number=number
+        space.state, action, items=item or (), category=category, brand=brand, placement=placement, number=number
     )
+    unknown = rules.unknown(space.lake, rule)
     if as_json:
-        print_json({"id": rule.id})
-    else:
-        typer.echo(f"Rule {rule.id} holds.")
+        print_json({"id": rule.id, "unknown": unknown})
+        return
+    typer.echo(f"Rule {rule.id} holds.")
+    for named in unknown:
+        typer.echo(f"Nobody has met {named} yet: until then the rule does nothing for it.", err=True)
 
 
 @app.command("list")
 def list_(workspace: Workspace = Path(), as_json: Json = False) -> None:
     """List the rules in the order they were made."""
-    from dataclasses import asdict
-
     import habitue
     from habitue.serve import rules
 
+    def row(one: Rule) -> list[str]:
+        about = ", ".join((*one.items, *filter(None, (one.category, one.brand))))
+        return [one.id, one.action, about, one.placement or "all", f"{one.number:g}"]
+
     found = rules.listed(habitue.open(workspace).space.state)
-    if as_json:
-        print_json([asdict(rule) for rule in found])
-        return
-    columns = dict.fromkeys(("id", "action", "about", "placement", "number"), "left")
-    rows = [
-        [
-            r.id,
-            r.action,
-            ", ".join((*r.items, *filter(None, (r.category, r.brand)))),
-            r.placement or "all",
-            f"{r.number:g}",
-        ]
-        for r in found
-    ]
-    print_table("Rules", columns, rows)
+    print_listed("Rules", ("id", "action", "about", "placement", "number"), found, row, json=as_json)
 
 
 @app.command()
 def remove(name: Annotated[str, typer.Argument(metavar="ID")], workspace: Workspace = Path()) -> None:
-    """Take a rule away."""
+    """Take a rule away.
+
+    Example: habitue rules remove cfa54d
+    """
     import habitue
     from habitue.serve import rules
 

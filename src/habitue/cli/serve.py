@@ -22,6 +22,12 @@ def serve(
             "--follow", help="Take events from this broker too: nats://, redis://, kafka://, amqp://host:port/name."
         ),
     ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--traces", metavar="URL", help="Send OpenTelemetry traces of requests to this collector; needs \\[traces]."
+        ),
+    ] = None,
     log: Annotated[
         bool, typer.Option("--log", help="Print a line of JSON a request: route, code, ms; no ids.")
     ] = False,
@@ -43,9 +49,9 @@ def serve(
     runtime.modest()
     for module in ("litestar", "msgspec", "httptools"):
         need(module, extra="serve", purpose="serve")
-    from habitue import serving
     from habitue.core.workspace import open_workspace
-    from habitue.serve import operating, running, streams
+    from habitue.serve import logs, operating, running, streams, traces
+    from habitue.serve.child import Child
     from habitue.serve.keys import Door
 
     shop = open_workspace(workspace)
@@ -56,6 +62,8 @@ def serve(
             consequence="Anybody there could send events",
             remedy="Make one first: habitue keys create write",
         )
+    logs.listen(sys.stderr)
+    tracing = traces.Traces() if to is None else traces.sent_to(to)
     if log:
         lines = logging.StreamHandler(sys.stdout)
         lines.setFormatter(logging.Formatter("%(message)s"))
@@ -65,9 +73,10 @@ def serve(
     places = [streams.address(text) for text in follow or ()]
     running.run(
         shop,
-        lambda since: serving.snapshot(shop, since=since),
+        Child([sys.executable, "-P", "-m", "habitue.background", str(shop.root)]),
         host=host,
         port=port,
         ready=typer.echo,
         follow=places,
+        tracing=tracing,
     )

@@ -16,13 +16,14 @@ from typing import Any
 import polars as pl
 
 from habitue.collect import profiles, sources, typed
-from habitue.collect.mapping import WHAT, Kind, Mapping, User
+from habitue.collect.mapping import MOMENT, WHAT, Kind, Mapping, User
 from habitue.collect.profiles import Profile
 from habitue.collect.sources import Form, Limits, Source
 from habitue.collect.sources.sql import is_dsn
 from habitue.core.errors import InputError, SettingsError
 
 ROWS = 5_000  # of the file that are looked at
+PICTURES = 10  # of a product, on average, are as many as a shop takes
 _ZONES = {
     "CNY": "Asia/Shanghai",
     "JPY": "Asia/Tokyo",
@@ -139,9 +140,7 @@ def _draft(source: Source, frame: pl.DataFrame) -> _Draft:
         lists.unsure.append("the lists have no times: their order is kept, and the dates, from 2000 on, mean nothing")
         return lists
     if source.format == "media":
-        media = _Draft("media", {"path": "path", "owner_id": "owner"}, {"owner": "item"})
-        media.unsure.append("each file is taken to show the product its name starts with; owner may be item or event")
-        return media
+        return _media(frame)
     lines = source.form.lines
     columns = [profiles.look(frame[c], called=profiles.of_lines(c, lines) if lines else c) for c in frame.columns]
     found = profiles.fields(columns)
@@ -161,18 +160,37 @@ def _draft(source: Source, frame: pl.DataFrame) -> _Draft:
     return draft
 
 
+def _media(frame: pl.DataFrame) -> _Draft:
+    """Name the owner of each file: SKU1-1.jpg and SKU1-2.jpg are SKU1's, but sku-001.jpg and sku-002.jpg are not sku's.
+
+    A number at the end counts pictures of a product only where not all of them would become a few products.
+    """
+    owners, names = frame["owner"].n_unique(), frame["name"].n_unique()
+    owner = "owner" if owners * PICTURES >= names else "name"
+    media = _Draft("media", {"path": "path", "owner_id": owner}, {"owner": "item"})
+    if owner == "owner":
+        said = "each file is taken to show the product its name starts with; owner may be item or event"
+    else:
+        said = (
+            f"each file is taken to show the product it is named after: without the number at the end {names:,} names "
+            f"would be {owners:,}; owner may be item or event"
+        )
+    media.unsure.append(said)
+    return media
+
+
 def _what(source: Source, found: dict[str, Profile], columns: list[Profile]) -> str:
     """Tell what the rows are by the fields that were found."""
     has = found.keys()
     person = bool(has & {"user", "anonymous", "email", "phone"})
+    if "path" in has and has & {"owner_id", "item_id"} and not has & {"title", "price", "order_id"}:
+        return "media"
     if source.format in ("feed", "pages") or ("item_id" in has and not has & {"at", "order_id"} and not person):
         return "items"
     if "arm" in has and "at" in has and "order_id" not in has:
         return "exposures"
     if {"signal", "value", "at"} <= has and person:
         return "signals"
-    if "path" in has and has & {"owner_id", "item_id"}:
-        return "media"
     if "at" in has and ("competitor" in has or (not person and "order_id" not in has)):
         return "outside"
     if "at" in has and (person or "order_id" in has):
@@ -242,7 +260,7 @@ def _events(draft: _Draft, found: dict[str, Profile], columns: list[Profile]) ->
         ratings, text, buys = "rating" in found, "text" in found, "order_id" in found or "price" in found
         draft.default_kind = (
             "Product Reviewed"
-            if ratings
+            if ratings or (text and any("review" in p.plain or "评" in p.plain for p in columns))
             else "Question Asked"
             if text and not buys
             else "Order Completed"
@@ -351,7 +369,8 @@ def _tracker(kind: str, frame: pl.DataFrame) -> _Draft:
 def _mapping(source: Source, draft: _Draft) -> Mapping:
     """Make the mapping that the TOML will say."""
     form = source.form
-    zone = str(draft.settings.get("time_zone", "UTC"))
+    timed = any(name in MOMENT for name in draft.columns)
+    zone = str(draft.settings.get("time_zone", "UTC")) if timed else None
     others = draft.settings.get("time_formats", ())
     first = draft.settings.get("time_format")
     currency = draft.settings.get("currency")
@@ -400,8 +419,9 @@ def _toml(
         *(f"# Unsure: {words}." for words in draft.unsure),
         "",
         f"source = {_text(mapping.source)}  # the ids of the rows hang on it: keep it from the first import on",
-        f"time_zone = {_text(mapping.time_zone)}  # of times that carry no offset",
     ]
+    if mapping.time_zone is not None:
+        lines.append(f"time_zone = {_text(mapping.time_zone)}  # of times that carry no offset")
     if mapping.what != "events":
         lines.append(f"what = {_text(mapping.what)}")
     for name in ("currency", "time_format", "decimal", "reader", "delimiter", "encoding", "lines"):

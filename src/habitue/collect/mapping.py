@@ -130,7 +130,7 @@ class Mapping:
     """What a file's columns mean. Raises SettingsError when made from something that cannot be meant."""
 
     source: str
-    time_zone: str
+    time_zone: str | None = None  # of times that carry no offset: needed as soon as a column is a time
     columns: dict[str, str] = field(default_factory=dict)  # our field -> the file's column
     what: str = "events"  # or items, users, exposures, outside, signals, consent, media, examples
     fixed: dict[str, str] = field(default_factory=dict)  # our field -> what it is in every row
@@ -194,14 +194,7 @@ def _wrong(mapping: Mapping, setting: str, found: str, consequence: str, remedy:
 
 
 def _check(mapping: Mapping) -> None:
-    if mapping.time_zone not in _ZONES:
-        raise _wrong(
-            mapping,
-            "time_zone",
-            f"'{mapping.time_zone}' is no time zone of the IANA list",
-            "Every moment of the file would be off by hours",
-            f"{_zone(mapping.time_zone)} Write a name such as Europe/London, or UTC",
-        )
+    _check_zone(mapping)
     if mapping.what not in FIELDS:
         raise _wrong(
             mapping,
@@ -214,6 +207,27 @@ def _check(mapping: Mapping) -> None:
     _check_people(mapping)
     _check_kind(mapping)
     _check_form(mapping)
+
+
+def _check_zone(mapping: Mapping) -> None:
+    hint = "Write a name such as Europe/London, or UTC"
+    times = [name for name in MOMENT if name in mapping.columns]
+    if mapping.time_zone is None and times:
+        raise _wrong(
+            mapping,
+            "time_zone",
+            f"'time_zone' is missing, and '{times[0]}' is a time",
+            "A time without an offset could be that of any place",
+            hint,
+        )
+    if mapping.time_zone is not None and mapping.time_zone not in _ZONES:
+        raise _wrong(
+            mapping,
+            "time_zone",
+            f"'{mapping.time_zone}' is no time zone of the IANA list",
+            "Every moment of the file would be off by hours",
+            f"{_zone(mapping.time_zone)} {hint}",
+        )
 
 
 def _check_columns(mapping: Mapping) -> None:

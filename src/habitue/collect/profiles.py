@@ -105,8 +105,10 @@ def fields(columns: list[Profile]) -> dict[str, Profile]:
     """Choose for each field the column that fits it best by name, values allowing; a column serves one field."""
     found: dict[str, Profile] = {}
     taken: set[int] = set()
+    # Of several texts the longest is the text: beside "text", "review" is the number of a review.
+    longest = sorted((p for p in columns if p.plain in _NAMES["text"]), key=lambda p: -p.length)
     ranked = [
-        (names.index(p.plain), order, name, p)
+        (longest.index(p) if name == "text" else names.index(p.plain), order, name, p)
         for order, (name, names) in enumerate(_NAMES.items())
         for p in columns
         if p.plain in names and _fits(name, p)

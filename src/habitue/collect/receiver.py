@@ -15,6 +15,7 @@ after the fsync, and after the subscribers were called.
 * an event is one row of EVENTS as a dict with every column (`core.schemas`), `at` and `received_at` UTC datetimes,
   `import_id` None; an order with three products is three rows with one `event_id` and `line` 0, 1, 2;
 * `user_key` is the alias's own key, as the lake stores it: `protect.people` says whose person it is;
+* `receiver.consent_subscribers` hear the statements of consent in the same way: user_key, purpose, granted, at, source;
 * must return at once (it delays the answer) and not change the rows; what it raises is logged, the events stay stored.
 
 When `start` returns, the lake holds everything that was ever acknowledged: state can be rebuilt from it alone.
@@ -24,31 +25,30 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import logging
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from habitue.collect import compaction, lines, log, told
-from habitue.collect.entry import Group, encoded
+from habitue.collect import compaction, lines, log, met, told
+from habitue.collect.entry import Consent, Group, encoded
 from habitue.collect.ids import keyed_one
 from habitue.collect.lines import Event, Person
 from habitue.collect.seen import Seen
 from habitue.collect.sources.blocks import Record
-from habitue.collect.wires.body import OF_BODY, Described, Introduction, Message, Messages
+from habitue.collect.wires.body import OF_BODY, Described, Introduction, Message, Messages, Owned
 from habitue.core import lock
 from habitue.core.errors import HabitueError
-from habitue.core.schemas import EVENTS
 from habitue.core.workspace import Workspace
 from habitue.protect.arriving import Arriving
 from habitue.protect.identities import GUEST
 
 INBOX = "inbox"
-MERGED = 60  # turns of compaction after which the lake's small files are merged
 _log = logging.getLogger("habitue.collect")
 
 
@@ -56,11 +56,15 @@ _log = logging.getLogger("habitue.collect")
 class Config:
     """How events are received: the section `[collect]` of habitue.toml."""
 
-    horizon_days: int = 30  # an event id met again within so many days is the same event
-    most_ids: int = 20_000_000  # of them kept in memory, 10 bytes each; the oldest go first
+    horizon_days: int = 30  # an event id met again within so many days is the same event; 8 bytes an id on the disk
     compact_s: float = 60.0  # at most so long until an event is in the lake
     waiting_events: int = 50_000  # received and not yet on the disk; beyond it clients are told to wait
     inbox_mb: int = 4_096  # on the disk and not yet in the lake; beyond it as well
+    media_mb: int = 16  # of one picture, sound, video or text
+    senses_from_pages: bool = False  # whether a write key, which stands in pages, may send media and signals
+
+
+Store = Callable[[list[Path]], Awaitable[int]]
 
 
 class Busy(Exception):
@@ -87,18 +91,24 @@ class _Arrived:
     received: dt.datetime
     done: asyncio.Future[Taken]
     events: dict[str, list[tuple[Event, Person]]] = field(default_factory=dict)  # by event id
-    told: list[tuple[int, Introduction | Described]] = field(default_factory=list)
+    told: list[tuple[int, Introduction | Described | Owned]] = field(default_factory=list)
+    exposures: list[dict[str, Any]] = field(default_factory=list)
     refused: list[tuple[int, str, Record]] = field(default_factory=list)
     repeated: int = 0
     ignored: int = 0
 
 
 class Receiver:
-    """Takes events for one workspace; one process at a time does."""
+    """Takes events for one workspace; one process at a time does.
 
-    def __init__(self, workspace: Workspace, config: Config | None = None) -> None:
+    `store` brings closed segments into the lake and returns how many lines were new (`compaction.Storing`); None = a
+    thread of this process does.
+    """
+
+    def __init__(self, workspace: Workspace, config: Config | None = None, *, store: Store | None = None) -> None:
         self.workspace, self.config = workspace, config or Config()
         self.subscribers: list[Callable[[list[Event]], None]] = []
+        self.consent_subscribers: list[Callable[[list[Consent]], None]] = []
         self.counts: Counter[tuple[str, str]] = Counter()  # (source, "new" | "repeated" | "refused" | "ignored")
         self.cut = 0  # bytes of a torn record that `start` cut away; it was never acknowledged
         self._held = ExitStack()
@@ -106,19 +116,18 @@ class Receiver:
         self._waiting_events = 0
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._compacting = threading.Lock()
-        self._turns = 0
+        storing = compaction.Storing(workspace)
+        self._store = store or (lambda segments: asyncio.to_thread(storing, segments))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="habitue-writer")
 
     async def start(self) -> None:
         """Bring what an earlier process left into the lake, and begin. Raises LakeError, also when another serves."""
-        self._held.enter_context(lock.exclusive(self.workspace.root / INBOX / ".lock", wait_s=0.0))
-        try:
+        with ExitStack() as held:  # let go when the start fails
+            held.enter_context(lock.exclusive(self.workspace.root / INBOX / ".lock", wait_s=0.0))
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._writer, self._open)
-        except BaseException:
-            self._held.close()
-            raise
+            await self.compact()
+            self._held = held.pop_all()
         self._tasks = [asyncio.create_task(self._commit_groups()), asyncio.create_task(self._compact_now_and_then())]
 
     async def stop(self) -> None:
@@ -152,18 +161,27 @@ class Receiver:
         self._wake.set()
         return await arrived.done
 
+    async def expose(self, rows: list[dict[str, Any]]) -> None:
+        """Keep rows of EXPOSURES: what was shown to whom. When this returns they are on the disk.
+
+        Raises LakeError when they cannot be stored.
+        """
+        done: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Arrived("serve", dt.datetime.now(dt.UTC), done, exposures=rows))
+        self._wake.set()
+        await done
+
+    @property
+    def secret(self) -> bytes:
+        """What keys the ids that are made of what somebody said; never to be written down."""
+        return self._people.secret
+
     async def compact(self) -> int:
         """Bring what is in the inbox into the lake; returns how many lines were new to it. Raises LakeError."""
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._log.rotate)
-        return await asyncio.to_thread(self._compacted)
-
-    def _compacted(self) -> int:
-        with self._compacting:  # whoever waited for the one before may be gone: it goes on in its thread
-            stored = compaction.into_lake(self.workspace, self._log.closed())
-            self._turns += stored > 0
-            if self._turns >= MERGED:  # each turn left a small file a bucket
-                self.workspace.lake.compact(EVENTS)
-                self._turns = 0
+        loop = asyncio.get_running_loop()
+        turn, segments = await loop.run_in_executor(self._writer, self._turn)
+        stored = await self._store(segments)
+        await loop.run_in_executor(self._writer, self._stored, turn)
         self._inbox_bytes = self._log.size
         return stored
 
@@ -173,22 +191,30 @@ class Receiver:
         self._log, self.cut = log.opened(folder)
         self._people = Arriving(self.workspace.identities)
         self._inbox_bytes = 0
-        compaction.into_lake(self.workspace, self._log.closed())
-        self._seen = Seen(days=self.config.horizon_days, most=self.config.most_ids)
-        since = dt.datetime.now(dt.UTC) - dt.timedelta(days=self.config.horizon_days)
-        for day, ids in compaction.received_since(self.workspace, since):
-            self._seen.add(ids, day=day)
+        ids = met.folder_of(self.workspace.state, self._people.secret)
+        if not met.whole(ids):  # a workspace of an earlier version, or a copy without them
+            since = dt.datetime.now(dt.UTC) - dt.timedelta(days=self.config.horizon_days)
+            met.build(ids, compaction.received_since(self.workspace, since), self._people.secret)
+        self._seen = Seen(ids, days=self.config.horizon_days)
+
+    def _turn(self) -> tuple[int, list[Path]]:
+        """Close the open segment; returns the number of the turn and all segments that are closed then."""
+        self._log.rotate()
+        return self._seen.turn(), self._log.closed()
+
+    def _stored(self, turn: int) -> None:
+        self._seen.written(turn, now=dt.datetime.now(dt.UTC))
 
     def _read(self, arrived: _Arrived, number: int, said: Message) -> None:
         """Type one message of a request; a line that is refused does not take the others with it."""
-        if isinstance(said, Introduction | Described):
-            arrived.told.append((number, said))
-            return
-        if said == "no_event":
-            arrived.ignored += 1
-            return
         if isinstance(said, str):
-            arrived.refused.append((number, said, {}))
+            if said == "no_event":
+                arrived.ignored += 1
+            else:
+                arrived.refused.append((number, said, {}))
+            return
+        if not isinstance(said, dict):
+            arrived.told.append((number, said))
             return
         event_id = said.get("event_id")
         if isinstance(event_id, str) and event_id.startswith(OF_BODY):
@@ -202,8 +228,10 @@ class Receiver:
                 said.get("user_id"), said.get("anonymous_id"), read[0]["at"], {"country": said["country"]}
             )
             arrived.told.append((number, where))
-        known = arrived.events.setdefault(read[0]["event_id"], [])
-        if any(event["line"] == read[0]["line"] for event, _ in known):
+        event = read[0]
+        if (known := arrived.events.get(event["event_id"])) is None:
+            arrived.events[event["event_id"]] = [read]
+        elif any(one["line"] == event["line"] for one, _ in known):
             arrived.repeated += 1  # the same id twice in one request: the first one wins
         else:
             known.append(read)
@@ -216,7 +244,7 @@ class Receiver:
             arrived, self._waiting, self._waiting_events = self._waiting, [], 0
             try:
                 group, taken = await loop.run_in_executor(self._writer, self._commit, arrived)
-            except Exception as error:
+            except Exception as error:  # handed to everybody who waits, a mistake of ours too: else they wait for ever
                 if not isinstance(error, HabitueError):
                     _log.exception("a group of events could not be stored")
                 for one in arrived:
@@ -233,23 +261,25 @@ class Receiver:
     def _commit(self, arrived: list[_Arrived]) -> tuple[Group, list[Taken]]:
         """Put a group on the disk: people first, then the log; only then are its ids met."""
         asked = [event_id for one in arrived for event_id in one.events]
-        known = dict(zip(asked, self._seen.known(asked), strict=True))
-        group, taken = self._people.group(lambda: self._gathered(arrived, known))
+        numbers = met.numbers(asked, self._people.secret)
+        known = set(itertools.compress(asked, self._seen.known(numbers)))
+        group, taken = self._people.group(lambda: self._gathered(arrived, set(known)))
         if not group.empty:
             self._log.append(encoded(group))
             self._inbox_bytes += self._log.last
-            self._seen.add({event["event_id"] for event in group.events}, day=int(time.time() // 86_400))
+            self._seen.add(one for one, event_id in zip(numbers, asked, strict=True) if event_id not in known)
         return group, taken
 
-    def _gathered(self, arrived: list[_Arrived], known: dict[str, bool]) -> tuple[Group, list[Taken]]:
-        """Give everybody in the group a key; leave out what was met before, in this group too."""
-        group, taken, met = Group(), [], {event_id for event_id, there in known.items() if there}
+    def _gathered(self, arrived: list[_Arrived], known: set[str]) -> tuple[Group, list[Taken]]:
+        """Give everybody in the group a key; leave out what is `known` already, in this group too."""
+        group, taken = Group(), []
         for one in arrived:
+            group.exposures += one.exposures
             new = 0
             for event_id, read in one.events.items():
-                if event_id in met:
+                if event_id in known:
                     continue
-                met.add(event_id)
+                known.add(event_id)
                 new += 1
                 for event, person in read:
                     event["user_key"] = self._key_of(person, event["order_id"], event["at"], one.source)
@@ -274,8 +304,15 @@ class Receiver:
             return key
         return self._people.key("anonymous_id", person.anonymous_id or f"{GUEST}{order_id}", at, source)
 
-    def _tell(self, group: Group, said: Introduction | Described, one: _Arrived) -> str | None:
+    def _tell(self, group: Group, said: Introduction | Described | Owned, one: _Arrived) -> str | None:
         """Keep what a message says of a product or a person, and join the person's ids; returns a reason code."""
+        if isinstance(said, Owned):
+            owner = _person(said.user_id, said.anonymous_id)
+            if owner is None and said.table == "signals":
+                return "missing_user"
+            whose = None if owner is None else self._key_of(owner, None, said.row["at"] or one.received, one.source)
+            getattr(group, said.table).append({**said.row, "user_key": whose, "source": one.source})
+            return None
         if isinstance(said, Described):
             row = told.item(said, source=one.source, received=one.received, currency=self.workspace.currency)
             if isinstance(row, str):
@@ -302,11 +339,17 @@ class Receiver:
         return None if person is None else self._key_of(person, None, one.received, one.source)
 
     def _publish(self, group: Group) -> None:
+        if group.consents:
+            for on_consents in self.consent_subscribers:
+                try:
+                    on_consents(group.consents)
+                except Exception:  # whose, is not ours to know; what was acknowledged is on the disk all the same
+                    _log.exception("a subscriber failed; the statements of consent are stored")
         if group.events:
             for on_events in self.subscribers:
                 try:
                     on_events(group.events)
-                except Exception:
+                except Exception:  # as above
                     _log.exception("a subscriber failed; the events are stored")
 
     async def _compact_now_and_then(self) -> None:

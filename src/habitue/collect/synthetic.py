@@ -14,6 +14,26 @@ import polars as pl
 
 from habitue.core.schemas import EVENTS, Events
 
+ORDERS = """
+source = "orders"
+time_zone = "UTC"
+currency = "EUR"
+columns = { at = "at", order_id = "order", item_id = "item", title = "title", quantity = "quantity", price = "price" }
+user = { column = "user" }
+kind = { default = "Order Completed" }
+"""  # how a file of orders is read whose columns are called at, order, item, title, quantity, price, user
+PLAN = """
+horizon_days = 30
+
+[blend]
+views = ["popular", "neighbours", "rules", "trees", "behaviour"]
+
+[blend.behaviour]
+width = 32
+steps = 40
+window = 16
+"""  # settings that a small shop is trained with in seconds
+
 TASTES = ("garden", "kitchen", "travel", "music")
 
 

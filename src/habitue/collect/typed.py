@@ -48,6 +48,7 @@ def read(raw: pl.DataFrame, mapping: Mapping, folder: Path | None = None) -> tup
     for name, source in mapping.columns.items():
         told = column(source)
         if name in MOMENT:
+            assert mapping.time_zone is not None  # the mapping is refused without one
             columns[name] = values.moments(
                 told, zone=mapping.time_zone, time_format=mapping.time_format, others=mapping.time_formats
             )

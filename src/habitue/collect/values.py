@@ -124,7 +124,7 @@ def moments(raw: pl.Series, *, zone: str, time_format: str | None, others: tuple
     if raw.dtype == pl.Date:
         raw = raw.cast(pl.Datetime("us"))
     if isinstance(raw.dtype, pl.Datetime):
-        return _utc(raw.dt.cast_time_unit("us"), zone)
+        return _of_our_era(_utc(raw.dt.cast_time_unit("us"), zone))
     if time_format in EPOCHS and raw.dtype.is_numeric():
         raw = raw.cast(pl.String)
     if raw.dtype != pl.String:
@@ -136,7 +136,13 @@ def moments(raw: pl.Series, *, zone: str, time_format: str | None, others: tuple
         if left.null_count() == len(left):
             break
         found = found.fill_null(_moments(left, zone, None if other == "iso" else other))
-    return found
+    return _of_our_era(found)
+
+
+def _of_our_era(found: pl.Series) -> pl.Series:
+    """Leave out moments before the year 1 and after 9999: "-2026-05-01" is a date in ISO 8601, but not in Python."""
+    year = found.dt.year()
+    return found.set(((year < 1) | (year > 9_999)).fill_null(False), None)
 
 
 def _moments(text: pl.Series, zone: str, time_format: str | None) -> pl.Series:

@@ -59,7 +59,7 @@ class Lake:
         check(frame, table, at="lake.append")
         if frame.is_empty():
             return self.version(table)
-        return self._write(table, frame, mode="append", schema_mode="merge" if table.rest else None)
+        return self._write(table, frame, mode="append", schema_mode="merge")  # a contract may gain nullable columns
 
     def replace(self, table: Table, frame: pl.DataFrame) -> int:
         """Put `frame` in the place of all rows (for derived tables); older versions stay readable."""

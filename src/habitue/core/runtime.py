@@ -41,6 +41,13 @@ def modest() -> None:
         os.environ[_JEMALLOC] = ",".join(inherited)
 
 
+def give_back() -> None:
+    """Give back to the system what the C library holds free in its pools: after work on large tables. Only on Linux."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # musl has none, and needs none
+        trim(0)
+
+
 def detect(*, seed: int = 0, threads: int = 1, device: str | None = None) -> Runtime:
     """Build the Runtime of this process; set the threads of torch and BLAS, and torch's deterministic algorithms.
 

@@ -195,6 +195,10 @@ EXPOSURES = Table(
         Col("propensity", "f64?", "probability with which the logging policy showed this arm, in (0, 1]"),
         Col("cost", "f64?", "major units"),
         Col("outcome", "f64?", "e.g. 1 = clicked"),
+        Col("recommendation_id", "str?", "the answer that was shown"),
+        Col("placement", "str?", "where in the shop the answer stood"),
+        Col("items", "str?", "JSON list of the item_ids shown, the first on top"),
+        Col("chances", "str?", "JSON list, probability of each item at its place given those above; null = none drawn"),
         Col("source", "str", "the log"),
     ),
 )

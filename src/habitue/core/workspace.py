@@ -34,6 +34,15 @@ currency = "{currency}"    # ISO 4217; of files whose mapping names none
 # horizon_days = 30       # an event id met again within so many days is the same event
 # compact_s = 60.0        # at most so long until an event is in the lake
 
+# [adapt]                 # how a running server's model follows the shop (docs/serve.md); these are the defaults
+# every_hours = 0.0       # between two tries; 0 = never
+# canary = 0.0            # share of the customers who get a new model first
+
+# [serve]                 # keys, rules and experiments (docs/serve.md, docs/experiments.md); these are the defaults
+# store = ""              # a file in state/; or "postgresql://user@host/shop"
+# hold_out = 0.0          # share of all people that no experiment touches
+# hold_out_lists = "usual"    # what they get; or "popular", what everyone buys
+
 # [consent]               # what it means that somebody has said nothing (docs/privacy.md); these are the defaults
 # analytics = true        # counted and grouped
 # personalisation = true  # learnt from and answered in person
@@ -41,6 +50,9 @@ currency = "{currency}"    # ISO 4217; of files whose mapping names none
 
 # [blend.trees]           # what is done to the features of customers first (docs/prepare.md); default: nothing
 # prepare = "outliers=winsorise,impute=median"
+
+# [blend.newcomers]       # products that nobody bought yet (docs/models.md); default: what the past shows
+# weight = 0.0            # of the sales that facts foretell; 0 = off
 
 # [erase]
 # sign = true             # receipts of erasures are signed with the key in HABITUE_SIGNING_KEY; default: false

@@ -7,16 +7,18 @@ import datetime as dt
 import polars as pl
 
 from habitue import quality
-from habitue.core.schemas import CONSENT, EVENTS, ITEMS, PURCHASE, REFUND, REFUSED
+from habitue.core import plugins
+from habitue.core.schemas import CONSENT, EVENTS, ITEMS, MEDIA, PURCHASE, REFUND, REFUSED
 from habitue.core.workspace import Workspace
 from habitue.doctor.finding import BROKEN, FINE, NOTICE, Finding
-from habitue.pipeline import TRAIN_HISTORY_DAYS
+from habitue.look_back import TRAIN_HISTORY_DAYS
 from habitue.plan import Plan
 from habitue.protect import consent, people
 
 EARLIEST = dt.datetime(1990, 1, 1, tzinfo=dt.UTC)  # before it no shop wrote events; 1970 is a clock that was never set
 COLUMNS = ("at", "user_key", "kind", "item_id", "order_id", "value", "currency", "source")
 MAPPING = "docs/mapping.md"
+READERS = (("image", "pictures", "picture"), ("audio", "sounds", "sound"), ("video", "films", "video"))
 
 
 def findings(space: Workspace, plan: Plan) -> list[Finding]:
@@ -33,8 +35,25 @@ def findings(space: Workspace, plan: Plan) -> list[Finding]:
         found.append(
             Finding(BROKEN, "events", words, "See habitue check; [quality] in habitue.toml sets what is dropped")
         )
-    found += [*_history(cleaned, plan), *_consent(space, plan, events)]
+    found += [*_history(cleaned, plan), *_consent(space, plan, events), *_unread(space, plan)]
     return [*found, Finding(FINE, "events", f"{events.height:,} events, {cleaned.height:,} after cleaning.")]
+
+
+def _unread(space: Workspace, plan: Plan) -> list[Finding]:
+    """Name the media of products that no sense of the plan reads."""
+    owned = space.lake.read(MEDIA, columns=["owner", "modality"]).filter(pl.col("owner") == "item")
+    counts = dict(owned["modality"].value_counts().iter_rows())
+    read = {getattr(plugins.load("encode", name, contract=()), "MEDIUM", "") for name in plan.content.senses}
+    return [
+        Finding(
+            NOTICE,
+            "media",
+            f"{counts[medium]:,} {said} of products are stored, and the customer model does not read them.",
+            f'Write under [content] in habitue.toml: senses = ["{sense}"]; then train again (docs/models.md)',
+        )
+        for medium, said, sense in READERS
+        if counts.get(medium) and medium not in read
+    ]
 
 
 def _cleaned(space: Workspace, plan: Plan) -> tuple[pl.DataFrame, str]:

@@ -19,6 +19,7 @@ from habitue.encode.samples import Samples, decoded, hears
 from habitue.encode.things import check
 from habitue.encode.vectors import Dense, Encoder, Vectors, collected
 
+MEDIUM = "audio"  # content.py
 RATE, SIZE, HOP = 16_000, 512, 160  # Hz, samples, samples
 BANDS, LOW, HIGH, KEPT = 40, 40.0, 8_000.0, 20
 QUIET_DB = 40.0  # below its loudest frame a frame does not sound: it is a pause

@@ -19,6 +19,7 @@ from habitue.encode.pixels import Pixels, decoded, described
 from habitue.encode.things import check
 from habitue.encode.vectors import Dense, Encoder, Refusal, Vectors
 
+MEDIUM = "image"  # content.py
 BINS = (5, 8, 8)  # of L in 0..100, a and b in -80..80
 DIMENSION = 5 * 8 * 8
 LOW, HIGH = np.array([0.0, -80.0, -80.0]), np.array([100.0, 80.0, 80.0])

@@ -21,6 +21,7 @@ REPEATS = (1, 2, 2, 3, 3, 4, 1)  # blocks a stage; the first and the last do not
 STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the first block of a stage
 DEPTH = {"lite0": 1.0, "lite1": 1.1, "lite2": 1.2}
 SIDE = {"lite0": 224, "lite1": 240, "lite2": 260}  # pixels
+SEEN = (3, 5, 7)  # stages after which a grid is read off: strides 8, 16 and 32
 EPS = 1e-3  # of batch normalisation
 DIMENSION = 1280
 
@@ -76,14 +77,37 @@ class EfficientNet(nn.Module):
         self.classes = nn.Linear(DIMENSION, len(state["_fc.bias"]))
         self.classes.load_state_dict(_under(state, "_fc."))
 
+        self.ends = {sum(counts[:stage]) - 1 for stage in SEEN}
+
     def forward(self, pictures: Tensor) -> Tensor:
-        """uint8[B, S, S, 3] -> float32[B, 1280]; scaled to about -1..1, as the weights were trained."""
-        x = (pictures.permute(0, 3, 1, 2).float() - 127.0) / 128.0
-        x = functional.relu6(self.stem(x))
-        for block in self.blocks:
-            x = block(x)
-        vectors: Tensor = functional.relu6(self.head(x)).mean(dim=(2, 3))
+        """uint8[B, S, S, 3] -> float32[B, 1280]."""
+        vectors: Tensor = functional.relu6(self.head(self.grids(pictures)[-1])).mean(dim=(2, 3))
         return vectors
+
+    def grids(self, pictures: Tensor) -> list[Tensor]:
+        """uint8[B, S, S, 3] -> what is seen where, at strides 8, 16 and 32: float32[B, 40 | 112 | 320, S/8 ..].
+
+        Pictures are scaled to about -1..1, as the weights were trained.
+        """
+        x = functional.relu6(self.stem((pictures.permute(0, 3, 1, 2).float() - 127.0) / 128.0))
+        seen = []
+        for place, block in enumerate(self.blocks):
+            x = block(x)
+            if place in self.ends:
+                seen.append(x)
+        return seen
+
+
+class Grids(nn.Module):
+    """`EfficientNet.grids` as a network of its own."""
+
+    def __init__(self, network: EfficientNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """uint8[B, S, S, 3] -> three grids."""
+        return tuple(self.network.grids(pictures))
 
 
 def load(path: Path, size: str) -> EfficientNet:
@@ -94,8 +118,16 @@ def load(path: Path, size: str) -> EfficientNet:
 
 def export(path: Path, target: Path, size: str) -> None:
     """Write the network as ONNX with a free batch size. About 20 s, once."""
+    _export(load(path, size), target, size, ["vectors"])
+
+
+def export_grids(path: Path, target: Path, size: str) -> None:
+    """Write what gives the grids as ONNX with a free batch size. About 20 s, once."""
+    _export(Grids(load(path, size)), target, size, ["stride8", "stride16", "stride32"])
+
+
+def _export(network: nn.Module, target: Path, size: str, outputs: list[str]) -> None:
     need("onnxscript", extra="pictures", purpose="encode.picture")
-    network = load(path, size)
     example = torch.zeros(2, SIDE[size], SIDE[size], 3, dtype=torch.uint8)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -103,11 +135,11 @@ def export(path: Path, target: Path, size: str) -> None:
         warnings.simplefilter("ignore")  # the exporter's, on its own future
         logger.setLevel(logging.ERROR)  # and that torchvision is absent, as it must be
         torch.onnx.export(
-            network,
+            network.eval(),
             (example,),
             str(target),
             input_names=["pictures"],
-            output_names=["vectors"],
+            output_names=outputs,
             dynamic_shapes={"pictures": {0: torch.export.Dim("batch", min=1, max=1024)}},
             dynamo=True,
             external_data=False,

@@ -16,6 +16,7 @@ from habitue.encode.pixels import Pixels, decoded
 from habitue.encode.things import check
 from habitue.encode.vectors import Dense, Encoder, Vectors, collected
 
+MEDIUM = "image"  # content.py
 NAMES = (
     "sharpness",  # ln(1 + variance of the Laplacian of L): 0 flat, about 2 blurred, from 4 sharp
     "brightness",  # mean L, 0..1

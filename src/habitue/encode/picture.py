@@ -19,6 +19,7 @@ from habitue.encode.pixels import Pixels, decoded
 from habitue.encode.things import check
 from habitue.encode.vectors import Dense, Encoder, Refusal, Vectors, assemble, refusals, unit
 
+MEDIUM = "image"  # content.py
 DIMENSION = 1280
 SIDES = {"lite0": 224, "lite1": 240, "lite2": 260}  # pixels
 RECIPE = "onnx@2"

@@ -73,7 +73,8 @@ def _open(content: Any, column: str, largest: int, formats: list[str]) -> Any:
         if picture.width * picture.height > largest:
             raise Refusal("too_large", f"The picture has more than {largest:,} pixels.")
         picture.load()
-        return _rgb(ImageOps.exif_transpose(picture))
+        ImageOps.exif_transpose(picture, in_place=True)  # in place: else a picture that lies right is copied
+        return picture if picture.mode == "RGB" and "transparency" not in picture.info else _rgb(picture)
     except Refusal:
         raise
     except UnidentifiedImageError as error:

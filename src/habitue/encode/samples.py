@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from math import gcd
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.signal import resample_poly
+from scipy.signal import firwin, resample_poly
 
 from habitue.core.errors import SettingsError
 from habitue.core.extras import need
@@ -44,6 +45,7 @@ RATES = (1_000, 768_000)  # Hz; what lies outside is no recording
 CHANNELS = 256
 SHORTEST = 0.02  # seconds
 SILENT = 1e-4  # of full scale: -80 dB, below the noise of any microphone
+TOGETHER = 16  # sounds decoded one after the other
 WHOLE = 0.9  # of the told length: what is shorter was cut off
 NO_SOUND = ("no_sound", "It is no sound of a known format.")
 
@@ -70,13 +72,19 @@ def decoded(
     need("av", extra="sound", purpose="encode.sound")
     column = "bytes" if "bytes" in things.columns else "path"
 
-    def one(content: Any) -> T | Refusal:
+    def heard(content: Any) -> Samples | Refusal:
         try:
-            return make(samples(content, column, rate=rate, seconds=seconds))
+            return samples(content, column, rate=rate, seconds=seconds)
         except Refusal as refusal:
             return refusal
 
-    yield from in_order(things[column], one, workers=workers)
+    def some(slice_: pl.DataFrame) -> list[T | Refusal]:
+        # First all are decoded, then all are made: in turns each drives the other's code and data out of the cache.
+        told = [heard(content) for content in slice_[column]]
+        return [one if isinstance(one, Refusal) else make(one) for one in told]
+
+    for place, made in in_order(things.iter_slices(TOGETHER), some, workers=workers, ahead=1):
+        yield from enumerate(made, place * TOGETHER)
 
 
 def samples(content: Any, column: str, *, rate: int, seconds: float) -> Samples:
@@ -104,7 +112,14 @@ def resampled(sound: Samples, own: int, rate: int) -> Samples:
     up, down = rate // common, own // common
     if max(up, down) > 2_000:  # an odd rate: the filter would be longer than the sound; 0.1 % of pitch is not heard
         up, down = _near(rate / own)
-    return np.asarray(resample_poly(sound, up, down), dtype=np.float32)
+    return np.asarray(resample_poly(sound, up, down, window=_sinc(max(up, down))), dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def _sinc(rate: int) -> Samples:
+    """Return the filter that resample_poly makes anew for every sound: a third of what the rate costs."""
+    taps: Samples = firwin(20 * rate + 1, 1 / rate, window=("kaiser", 5.0)).astype(np.float32)
+    return taps
 
 
 def container(data: bytes, kinds: tuple[str, ...] = ("audio", "video")) -> Any:
@@ -167,10 +182,10 @@ def _mono(frame: Any, channels: int) -> Samples:
     if array.dtype == np.uint8:
         scaled = (array.astype(np.float32) - 128) / 128
     elif np.issubdtype(array.dtype, np.integer):
-        scaled = array.astype(np.float32) / float(-np.iinfo(array.dtype).min)
+        scaled = np.multiply(array, np.float32(-1 / np.iinfo(array.dtype).min), dtype=np.float32)
     else:
         scaled = array.astype(np.float32)
-    return np.asarray(scaled.mean(axis=0), dtype=np.float32)
+    return scaled[0] if len(scaled) == 1 else np.asarray(scaled.mean(axis=0), dtype=np.float32)
 
 
 def _near(ratio: float) -> tuple[int, int]:

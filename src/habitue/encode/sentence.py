@@ -22,6 +22,7 @@ from habitue.encode import onnx, weights
 from habitue.encode.things import NO_TEXT, check, texts
 from habitue.encode.vectors import Dense, Encoder, Vectors, assemble, refusals, unit
 
+MEDIUM = "title"  # content.py
 NAME = "text-use-multilingual"
 DIMENSION = 512
 RECIPE = "still@1"

@@ -36,6 +36,7 @@ STATISTICS = (  # of one signal; `level` is in the signal's own unit
     "trend (a minute)",
 )
 SPIKE = 3.0  # times 1.4826 the median deviation from the median: Hampel's limit of a spike
+LARGEST = 1e18  # of a value that any sensor could mean: squares of larger ones leave float32
 AROUND = 7  # samples of the clock that a spike is judged by
 
 
@@ -98,6 +99,18 @@ def encode(things: pl.DataFrame, config: Config | None = None) -> Vectors:
     row. O(values + seconds x rate_hz). Raises SchemaError when `things` is not what `series` returns.
     """
     config = config or Config()
+    check_series(things)
+    settings = {key: value for key, value in vars(config).items()} | {"signals": list(config.signals)}
+    by = Encoder("signals.windows@1", len(names(config)), settings)
+    told = {
+        place: {signal: describe(at, value, config) for signal, (at, value) in some.items()}
+        for place, some in parts(things, config).items()
+    }
+    return collected(things["id"].to_list(), by, [(n, _row(told.get(n), config)) for n in range(things.height)])
+
+
+def check_series(things: pl.DataFrame) -> None:
+    """Raise SchemaError when `things` is not what `series` returns."""
     if dict(things.schema) != {"id": pl.String, "series": SERIES} or things["id"].null_count():
         raise SchemaError(
             "encode.signals",
@@ -105,15 +118,20 @@ def encode(things: pl.DataFrame, config: Config | None = None) -> Vectors:
             consequence="There is no series to encode",
             remedy="Make the things with encode.signals.series(SIGNALS)",
         )
-    settings = {key: value for key, value in vars(config).items()} | {"signals": list(config.signals)}
-    by = Encoder("signals.windows@1", len(names(config)), settings)
-    long = things.with_row_index("place").explode("series").unnest("series").drop_nulls("value")
-    long = long.filter(pl.col("value").is_finite(), pl.col("signal").is_in(list(config.signals)))
-    told: dict[int, dict[str, Floats]] = {}
+
+
+def parts(things: pl.DataFrame, config: Config) -> dict[int, dict[str, tuple[Floats, Floats]]]:
+    """Return place -> signal -> (seconds ascending, values) of the signals asked for; a place with none is not there.
+
+    What is not finite, or beyond LARGEST, counts as not sensed.
+    """
+    long = things.select("id", "series").with_row_index("place").explode("series").unnest("series").drop_nulls("value")
+    long = long.filter(pl.col("value").abs() <= LARGEST, pl.col("signal").is_in(list(config.signals)))
+    found: dict[int, dict[str, tuple[Floats, Floats]]] = {}
     for (place, signal), part in long.group_by(["place", "signal"]):
         at = part.sort("at").select(pl.col("at").dt.epoch("us").cast(pl.Float64) / 1e6, "value").to_numpy()
-        told.setdefault(int(place), {})[str(signal)] = describe(at[:, 0], at[:, 1], config)
-    return collected(things["id"].to_list(), by, [(n, _row(told.get(n), config)) for n in range(things.height)])
+        found.setdefault(int(place), {})[str(signal)] = (at[:, 0], at[:, 1])
+    return found
 
 
 def describe(at: Floats, value: Floats, config: Config) -> Floats:

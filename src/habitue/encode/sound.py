@@ -20,6 +20,7 @@ from habitue.encode.samples import Samples, decoded, hears
 from habitue.encode.things import check
 from habitue.encode.vectors import Dense, Encoder, Refusal, Vectors, collected, unit
 
+MEDIUM = "audio"  # content.py
 NAME = "audio-aisfx"
 DIMENSION = 512
 RATE, SIZE, HOP, BANDS = 44_100, 2_048, 1_024, 96

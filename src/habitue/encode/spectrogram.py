@@ -16,6 +16,7 @@ from habitue.encode.samples import Samples, decoded, hears
 from habitue.encode.things import check
 from habitue.encode.vectors import Dense, Encoder, Refusal, Vectors, collected, unit
 
+MEDIUM = "audio"  # content.py
 RATE, SIZE, HOP = 16_000, 512, 160  # Hz, samples, samples
 BANDS, LOW, HIGH, MOMENTS = 40, 60.0, 8_000.0, 32
 DIMENSION = MOMENTS * BANDS

@@ -22,6 +22,7 @@ from habitue.encode.samples import Samples, decoded
 from habitue.encode.things import check
 from habitue.encode.vectors import Dense, Encoder, Refusal, Vectors, collected, unit
 
+MEDIUM = "audio"  # content.py
 DIMENSIONS = {"base": 512, "tiny-en": 384}
 RATE = 16_000
 LEAST, STEP = 1.0, 0.5  # seconds a clip is filled up to: at least, and to a multiple of

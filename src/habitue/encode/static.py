@@ -21,6 +21,7 @@ from habitue.encode import weights
 from habitue.encode.things import NO_TEXT, check, texts
 from habitue.encode.vectors import Encoder, Vectors, assemble, refusals, unit
 
+MEDIUM = "title"  # content.py
 NAME = "text-wordllama"
 DIMENSION = 256
 

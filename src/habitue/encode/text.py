@@ -124,6 +124,22 @@ def encode(things: pl.DataFrame, config: Config | None = None, *, fitted: Vocabu
     return Vectors(ids, matrix, encoded, known.encoder, _digest(known.encoder, config, ids, matrix), refused, known)
 
 
+def table(vocabulary: Vocabulary) -> pl.DataFrame:
+    """Return a vocabulary as rows to keep: view (0 = words, 1 = pieces), term, idf; in the order of the columns."""
+    views = [
+        pl.DataFrame({"term": list(terms.place), "idf": terms.idf}, schema={"term": pl.String, "idf": pl.Float64})
+        for terms in vocabulary.views
+    ]
+    return pl.concat([rows.with_columns(view=pl.lit(n, dtype=pl.Int32)) for n, rows in enumerate(views)])
+
+
+def vocabulary(table: pl.DataFrame, config: Config, chinese: str) -> Vocabulary:
+    """Return the vocabulary that `table` was made of; `config` and `chinese` are its own."""
+    views = table.partition_by("view", maintain_order=True)
+    made = (Terms({term: place for place, term in enumerate(rows["term"])}, rows["idf"].to_numpy()) for rows in views)
+    return Vocabulary(config, tuple(made), chinese)
+
+
 def _check(things: pl.DataFrame, key: str, column: str) -> None:
     missing = [c for c in (key, column) if c not in things.columns]
     if missing or things[key].n_unique() < things.height:

@@ -19,6 +19,7 @@ from habitue.encode.pixels import Pixels, described
 from habitue.encode.things import check
 from habitue.encode.vectors import Dense, Encoder, Vectors
 
+MEDIUM = "image"  # content.py
 DISTANCES = (1, 2, 4)  # pixels
 PATTERNS = 59  # 58 with at most two changes around the circle, and one for the rest
 DIMENSION = PATTERNS * len(DISTANCES)

@@ -71,13 +71,15 @@ def contents(things: pl.DataFrame) -> list[bytes]:
     return [_content(columns, row) for row in things.select(columns).iter_rows()]
 
 
-def in_order(contents: Iterable[Any], make: Callable[[Any], T], *, workers: int) -> Iterator[tuple[int, T]]:
-    """Yield (place, make(content)) in order, made in `workers` threads, few of them ahead of whoever asks."""
+def in_order(
+    contents: Iterable[Any], make: Callable[[Any], T], *, workers: int, ahead: int = AHEAD
+) -> Iterator[tuple[int, T]]:
+    """Yield (place, make(content)) in order, made in `workers` threads, each at most `ahead` ahead of whoever asks."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[tuple[int, Future[T]]] = deque()
         for place, content in enumerate(contents):
             waiting.append((place, pool.submit(make, content)))
-            if len(waiting) > AHEAD * workers:
+            if len(waiting) > ahead * workers:
                 done, future = waiting.popleft()
                 yield done, future.result()
         for done, future in waiting:

@@ -23,6 +23,7 @@ from habitue.encode.pixels import Pixels, fitted
 from habitue.encode.things import check, in_order, read_file
 from habitue.encode.vectors import Dense, Encoder, Refusal, Vectors, collected, unit
 
+MEDIUM = "video"  # content.py
 T = TypeVar("T")
 MOTION = ("heard", "length (log2 of seconds)", "scenes a minute", "motion, mean", "motion, spread", "share at rest")
 DIMENSION = picture.DIMENSION + sound.DIMENSION + len(MOTION)

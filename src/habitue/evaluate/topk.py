@@ -47,6 +47,7 @@ def _grouped(scores: Floats, groups: int, count: int) -> Ints:
     border = np.partition(top, top.shape[1] - count, axis=1)[:, -count, None]
     chosen = top >= border
     clear = chosen.sum(axis=1) == count  # no other group has a product as good as the worst of the chosen ones
+    clear &= users > 1  # one row alone: comparing it whole with the border is quicker than gathering from groups
     places = np.empty((users, count), dtype=np.int64)
     if clear.any():
         places[clear] = _among(scores, clear, chosen, groups, count)

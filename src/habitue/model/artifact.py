@@ -207,7 +207,7 @@ class _Unpack:
         found: Any = sys.modules.get(module)
         for part in path.split("."):
             found = getattr(found, part, None)
-        if not dataclasses.is_dataclass(found) or {f.name for f in dataclasses.fields(found)} != set(fields):
+        if not dataclasses.is_dataclass(found) or not _fits(found, set(fields)):
             raise ModelError(
                 self.folder,
                 found=f"its state is a {name}, which this program does not know in that shape",
@@ -215,6 +215,13 @@ class _Unpack:
                 remedy=f"Import {module} first if it is a plug-in; else train again with this version of Habitue",
             )
         return found(**fields)  # type: ignore[operator]
+
+
+def _fits(found: Any, fields: set[str]) -> bool:
+    """Whether a state of these fields is one of the class; what came to it later and has a default may be absent."""
+    known = dataclasses.fields(found)
+    needed = {f.name for f in known if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
+    return needed <= fields <= {f.name for f in known}
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

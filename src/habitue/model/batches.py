@@ -40,6 +40,7 @@ class Known:
     cents: Ints  # [S + 1] of all sets before each
     bought: Ints  # [S + 1] purchases among all sets before each
     numbers: Floats  # [S, NUMBERS]; none without a clock
+    traits: Floats  # [B, U] what is known of the person; U = 0 where nothing is of anybody
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Batch:
     met_query: Tensor  # [C] question, ascending
     met_item: Tensor  # [C]
     met: Tensor  # [C, len(half_lives) + 4]
+    traits: Tensor  # [Q, U] of the person who is asked
 
     def to(self, device: str) -> Batch:
         """Return the batch on a device."""
@@ -102,7 +104,7 @@ class Batch:
         return moved
 
 
-def known(every: Histories, *, season: bool, clock: bool = True) -> Known:
+def known(every: Histories, *, season: bool, clock: bool = True, traits: Floats | None = None) -> Known:
     """Tell of every set what is known at its moment, its own products included; O(S log S).
 
     Without a clock nothing is told.
@@ -114,6 +116,7 @@ def known(every: Histories, *, season: bool, clock: bool = True) -> Known:
         cents=_before(np.add.reduceat(cents, every.row_start[:-1]) if len(every.set_at) else cents),
         bought=_before((every.set_kind == every.kinds.index(PURCHASE)).astype(np.int64)),
         numbers=np.zeros((0, NUMBERS), dtype=np.float32),
+        traits=np.zeros((len(every.user_keys), 0), dtype=np.float32) if traits is None else traits,
     )
     if not clock:
         return bare
@@ -171,6 +174,7 @@ def collate(
         met_query=tensor(met_query),
         met_item=tensor(met_item),
         met=tensor(met),
+        traits=tensor(known.traits[ask.user[ask.of]]),
     )
 
 

@@ -39,19 +39,18 @@ from torch import Tensor
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
-from habitue.model import blocks, seeds, slist, teacher, train
+from habitue.model import blocks, fuse, knowledge, seeds, slist, teacher, train
 from habitue.model.batches import Batch, Questions, collate, first_in_sight, kind_places, known, told
 from habitue.model.encoder import AGAIN_DAYS, TREND_DAYS, Model
 from habitue.model.heads import HORIZONS, Outcomes
 from habitue.model.lessons import Lessons, drawn, hold_back, lessons
 from habitue.model.objective import Objective, outcomes
-from habitue.model.past import Floats, Ints, Past, columns, places, ranges
+from habitue.model.past import Floats, Ints, Past, check_traits, columns, places, ranges
 from habitue.model.trend import rates
 
 ANSWERS = frozenset({"rank", "churn", "value"})
 SEEDED = True  # another seed is another model
 
-TEACHABLE = 20_000  # products; with more no closed form is fitted only to teach, its table would take 3 GB and more
 LOSSES = ("softmax", "gbce")
 USERS_A_CALL = 256  # users scored at once
 SHAPE = ("width", "blocks", "heads", "window", "clock", "mixer")  # an earlier model must share to go on from it
@@ -79,6 +78,7 @@ class Config:
     taught: float = 0.0  # share of a lesson's target that SLIST foretells at a `scarcity` of 1; 0 = no teacher
     loss: str = "softmax"  # or "gbce", for which a few products drawn at random stand for all others
     recipe: train.Recipe = field(default_factory=train.Recipe)
+    fusion: fuse.Config = field(default_factory=fuse.Config)  # how the products' modalities become their vectors
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "behaviour on sequences".
@@ -103,6 +103,7 @@ class State:
     sold: Floats  # [I] rows of the past, what a stranger is told without a clock
     steps: int  # trained
     planned: int  # more than `steps` where the budget of CPU time ended
+    traits: int = 0  # numbers known of a person
 
 
 def fit(
@@ -145,9 +146,12 @@ def fit(
     expected = None
     share = config.taught * _scarcity(asked, len(past.items), config)
     known_by = None if held else closed_form  # a teacher must not have seen what is held back
-    if share and (known_by or len(past.items) <= TEACHABLE):
+    if share:
         known_by = known_by or _teacher(past, config, runtime)
-        expected = teacher.told(every, asked.target, known_by, taught=share, window=config.window)
+        expected = teacher.told(every, asked.target, known_by, items=past.items, taught=share, window=config.window)
+    if past.knowledge is not None:
+        rules = knowledge.told(every, asked.target, past.knowledge, items=len(past.items), window=config.window)
+        expected = knowledge.beside(expected, rules)
     a_pass, stretches = drawn(
         asked, window=config.window, questions=config.questions, clock=config.clock, seed=runtime.seed
     )
@@ -155,7 +159,11 @@ def fit(
 
     def state(model: Model, day: float, steps: int) -> State:
         """Return what the model has learnt so far, to be asked at `day`."""
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        learnt = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("fused.")}
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in learnt.items()}
+        if model.fused is not None:  # who asks needs the table it made, not the layers that made it
+            with torch.no_grad():
+                weights["items"] = model.fused(model.items)[0].cpu().clone()
         told = torch.from_numpy(seeds.foretold(content, weights["items"].numpy(), sold))
         weights["items"] = torch.where(torch.from_numpy(sold > 0)[:, None], weights["items"], told)
         return State(
@@ -173,6 +181,7 @@ def fit(
             sold=sold,
             steps=steps,
             planned=planned,
+            traits=asked.known.traits.shape[1],
         )
 
     begun = time.process_time()  # a budget pays for the teacher too
@@ -183,6 +192,8 @@ def fit(
             items=seeds.start(content, every, width=config.width, scale=config.seed),
             labels=outcomes(asked, np.arange(len(asked.churned))),
             dropout=_dropout(asked, len(past.items), config),
+            traits=asked.known.traits.shape[1],
+            fused=_fused(past, config, sold),
         )
         _scale(model, asked)
         if start is not None:
@@ -395,12 +406,40 @@ def _go_on(model: Model, start: State, past: Past, config: Config) -> None:
             if kind in start.kinds:
                 here[first + place] = there[first + start.kinds.index(kind)]
         moved[name] = here
-    model.load_state_dict({**weights, **moved})
+    same = {name: weight for name, weight in weights.items() if name in fresh and weight.shape == fresh[name].shape}
+    model.load_state_dict({**fresh, **same, **moved})
+    if model.fused is not None:  # its table was made of its modalities: what they now add is taken off, and comes back
+        with torch.no_grad():
+            model.items.sub_(model.fused.eval()(torch.zeros_like(model.items))[0])
 
 
-def _new(config: Config, *, kinds: int, items: Tensor, labels: Outcomes, dropout: float) -> Model:
+def _new(
+    config: Config,
+    *,
+    kinds: int,
+    items: Tensor,
+    labels: Outcomes,
+    dropout: float,
+    traits: int,
+    fused: fuse.Table | None = None,
+) -> Model:
+    """Return a new model; where the table is `fused`, content adds what the products' own vectors else begin with."""
     shape = blocks.Shape(config.width, config.heads, config.window, config.clock, dropout)
-    return Model(shape, mixer=config.mixer, depth=config.blocks, kinds=kinds, items=items, labels=labels)
+    if fused is not None:
+        items = seeds.SMALL * torch.randn_like(items)
+    who = fuse.Customer(config.fusion, traits, config.width) if traits else None
+    depth, mixer = config.blocks, config.mixer
+    return Model(shape, mixer=mixer, depth=depth, kinds=kinds, items=items, labels=labels, fused=fused, who=who)
+
+
+def _fused(past: Past, config: Config, sold: Floats) -> fuse.Table | None:
+    """Return what makes the products' table of their modalities; None: there are none, or it only starts as them."""
+    if config.fusion.kind == "seed":
+        return None
+    told = fuse.content(past.words, past.modalities, config.content, len(past.items), fill=config.fusion.fill)
+    if not told.names:
+        return None
+    return fuse.Table(config.fusion, told, config.width, sold=torch.from_numpy(sold), scale=config.seed)
 
 
 def _restored(state: State, past: Past, index: Ints) -> Model:
@@ -413,7 +452,7 @@ def _restored(state: State, past: Past, index: Ints) -> Model:
     none = torch.zeros(0)
     nobody = Outcomes(none, none, none, none, none.long())
     with train.seeded(0):  # the weights drawn here are replaced at once
-        model = _new(state.config, kinds=len(state.kinds), items=table, labels=nobody, dropout=0.0)
+        model = _new(state.config, kinds=len(state.kinds), items=table, labels=nobody, dropout=0.0, traits=state.traits)
     model.load_state_dict({**state.weights, "items": table, "again_item": habit})
     return model.eval()
 
@@ -432,7 +471,7 @@ def _batches(state: State, past: Past) -> Iterator[tuple[Ints, Batch]]:
         theirs = every.take(users)
         mine, end = np.arange(len(users)), theirs.set_start[1:]
         batch = collate(
-            known(theirs, season=state.season, clock=state.config.clock),
+            known(theirs, season=state.season, clock=state.config.clock, traits=_traits(state, past, users)),
             Questions(
                 user=mine,
                 start=theirs.set_start[:-1] + first_in_sight(np.diff(theirs.set_start), state.config.window),
@@ -450,16 +489,36 @@ def _batches(state: State, past: Past) -> Iterator[tuple[Ints, Batch]]:
         yield users, batch
 
 
+def _traits(state: State, past: Past, users: Ints) -> Floats:
+    """Return what is known of some users [b, U], as many numbers as the model was trained with; zeros for nothing."""
+    check_traits(past)
+    told = past.traits
+    if told is None or not state.traits:
+        return np.zeros((len(users), state.traits), dtype=np.float32)
+    if told.shape[1] != state.traits:
+        raise ModelError(
+            "the customers' traits",
+            found=f"{told.shape[1]} numbers a customer; the model was trained with {state.traits}",
+            consequence="They would be taken for others",
+            remedy="Encode the customers as for the training, or give no traits",
+        )
+    return told[users]
+
+
 def _fingerprint(
     past: Past, config: Config, runtime: Runtime, start: State | None, closed_form: slist.State | None
 ) -> str:
     """Return a sha256 over everything that decides the weights."""
-    digest = hashlib.sha256(repr((config, runtime, torch.__version__, past.as_of, past.items)).encode())
+    digest = hashlib.sha256(repr((config, runtime, torch.__version__, past.as_of, past.items, past.parts)).encode())
+    digest.update(np.ascontiguousarray(past.traits if past.traits is not None else 0).tobytes())
     for part in dataclasses.fields(past.histories):
         digest.update(np.ascontiguousarray(getattr(past.histories, part.name)).tobytes())
     for array in (past.words.indptr, past.words.indices, past.words.data) if past.words is not None else ():
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(past.train_labels.write_csv().encode())
+    if (rules := past.knowledge) is not None:
+        for array in (rules.left.toarray(), rules.right.toarray(), rules.share):
+            digest.update(np.ascontiguousarray(array).tobytes())
     if config.taught and closed_form:
         digest.update(repr(closed_form.history_half_life_days).encode() + closed_form.table.tobytes())
     for name, weight in start.weights.items() if start else ():

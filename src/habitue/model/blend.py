@@ -36,7 +36,8 @@ from scipy.special import expit, logit
 from habitue.core import plugins
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
-from habitue.model import behaviour, clv, ease, neighbours, popular, rules, slist, trees
+from habitue.model import behaviour, clv, ease, neighbours, newcomers, popular, rules, slist, trees
+from habitue.model.fuse import standard
 from habitue.model.past import Floats, Past, next_sets, purchases
 from habitue.model.train import Progress
 
@@ -71,18 +72,22 @@ class Config:
     clv: clv.Config = field(default_factory=clv.Config)
     trees: trees.Config = field(default_factory=trees.Config)
     behaviour: behaviour.Config = field(default_factory=behaviour.Config)
+    newcomers: newcomers.Config = field(default_factory=newcomers.Config)  # no view: it lifts what nobody bought yet
     weights: tuple[float, ...] = ()  # of the ranks, one a view in the order of `views`; () = found on the past
-    scarce: tuple[float, ...] = ()  # more of each, times `behaviour.scarcity`: where data are few a net counts for less
+    scarce: tuple[float, ...] = ()  # more of each, times `behaviour.scarcity`, where products have words
+    scarce_ids: tuple[float, ...] = ()  # the same where they have none
     least_users: int = 30  # with an order in the rewound horizon; with fewer every view counts the same
     least_labels: int = 200  # closed before the rewound moment; with fewer every view counts the same
 
 
-# Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "two views are enough" and
-# "asked one event after the fit".
+# Without a clock a "day" is one step of a user's sequence (bench/sequences.py). Where data are few SLIST reads all the
+# words and the network a part of them; without words the network knows what its teacher does, and SLIST says it twice.
+# LOG.md, "two views are enough", "asked one event after the fit" and "Beauty, ids only: the weight of the teacher".
 SEQUENCE = Config(
     views=("slist", "behaviour"),
     weights=(1.0, 1.0),
     scarce=(1.0, 0.0),
+    scarce_ids=(-0.5, 0.0),
     slist=slist.SEQUENCE,
     behaviour=behaviour.SEQUENCE,
 )
@@ -97,6 +102,7 @@ class State:
     churn: dict[str, float]
     value: dict[str, float]
     judged: dict[str, int]  # customers the weights were found on: "rank", "churn"; 0 = every view counts the same
+    newcomers: newcomers.State | None = None  # None: no facts of the products, or too few of them were sold
 
 
 def fit(
@@ -123,18 +129,21 @@ def fit(
     rankers = [name for name, module in modules.items() if "rank" in module.ANSWERS]
     tellers = [] if past.train_labels.is_empty() else [n for n, m in modules.items() if "churn" in m.ANSWERS]
     target = next_sets(past.histories, after=earlier.day, until=past.day)
-    users = _judged(earlier, target, runtime.seed)
+    users = judged(earlier, target, runtime.seed)
     users = users if len(users) >= config.least_users and not config.weights else users[:0]
     told = earlier.train_labels.height >= config.least_labels
     needed = {n: m for n, m in modules.items() if (len(users) and n in rankers) or (told and n in tellers)}
     deadlines = [None if runtime.budget_s is None else started + runtime.budget_s * share for share in (0.5, 1.0)]
     before = _views(needed, earlier, config, runtime, folder and folder / "rewound", _half(progress, 0), deadlines[0])
     weights = _named(config, rankers, past) or dict.fromkeys(rankers, 1.0)
+    new: newcomers.Judged | None = None
     churn = value = dict.fromkeys(tellers, 1 / max(len(tellers), 1))
     if len(users):
         asked = earlier.take(users)
         views = np.stack([_view(n, modules[n], before[n], asked) for n in rankers])
-        weights = dict(zip(rankers, _rank_weights(views, asked, target[users]), strict=True))
+        weights = dict(zip(rankers, found_weights(views, asked, target[users]), strict=True))
+        together = np.tensordot(np.array(list(weights.values()), dtype=np.float32), views, axes=1)
+        new = newcomers.judge(earlier, together, target[users], config.newcomers, runtime=runtime)
     answers, labels = _told(modules, before, earlier, past, tellers) if told and tellers else ({}, pl.DataFrame())
     if len(labels):
         churn = churn_weights({n: a["churn"].to_numpy() for n, a in answers.items()}, labels["churned"].to_numpy())
@@ -147,6 +156,7 @@ def fit(
         churn=churn,
         value=value,
         judged={"rank": len(users), "churn": len(labels)},
+        newcomers=newcomers.fit(past, config.newcomers, new, runtime=runtime),
     )
 
 
@@ -155,9 +165,11 @@ def score(state: State, past: Past) -> Floats:
     modules = {name: _module(name) for name in state.weights}
     scores = np.zeros((len(past.known), len(past.items)), dtype=np.float32)
     for start in range(0, len(scores), USERS_A_CALL):
+        some = slice(start, start + USERS_A_CALL)
         asked = past.take(np.arange(start, min(start + USERS_A_CALL, len(scores))))
         for name, weight in state.weights.items():
-            scores[start : start + USERS_A_CALL] += weight * _view(name, modules[name], state.views[name], asked)
+            scores[some] += weight * _view(name, modules[name], state.views[name], asked)
+        scores[some] = newcomers.applied(state.newcomers, past, scores[some])
     return scores
 
 
@@ -179,14 +191,6 @@ def predict(state: State, past: Past) -> pl.DataFrame:
     alone = told["behaviour"].drop("user_key", "churn", "value") if "behaviour" in told else pl.DataFrame()
     answers = {"user_key": past.histories.user_keys, "churn": expit(churn), "value": np.exp(value)}
     return pl.DataFrame({**answers, **alone.to_dict()})
-
-
-def standard(scores: Floats) -> Floats:
-    """Bring each row to mean 0 and spread 1; a row without differences says nothing and becomes 0."""
-    middle = scores - scores.mean(axis=1, keepdims=True)
-    spread = middle.std(axis=1, keepdims=True)
-    result: Floats = np.divide(middle, spread, out=np.zeros_like(middle), where=spread > 0)
-    return result
 
 
 def rank_weights(gain: Callable[[Doubles], float], count: int) -> Doubles:
@@ -264,13 +268,17 @@ def _named(config: Config, rankers: list[str], past: Past) -> dict[str, float]:
     """Return the weights that the settings name. Raises ModelError when they are not one a view."""
     if not config.weights:
         return {}
-    named, more = config.weights, config.scarce or (0.0,) * len(config.weights)
-    if len(named) != len(config.views) or len(more) != len(named) or min(*named, *more) < 0 or max(named) <= 0:
+    words = past.words is not None and config.behaviour.content > 0
+    setting = "scarce" if words else "scarce_ids"
+    given: tuple[float, ...] = getattr(config, setting)
+    named, more = config.weights, given or (0.0,) * len(config.weights)
+    whole = len(named) == len(config.views) == len(more)
+    if not whole or min(*named, *(w + m for w, m in zip(named, more, strict=True))) < 0 or max(named) <= 0:
         raise ModelError(
-            "model.blend, setting 'weights'" + (" or 'scarce'" if config.scarce else ""),
-            found=f"{list(named)}{f' and {list(more)}' * bool(config.scarce)} for the views {', '.join(config.views)}",
+            "model.blend, setting 'weights'" + (f" or '{setting}'" if given else ""),
+            found=f"{list(named)}{f' and {list(more)}' * bool(given)} for the views {', '.join(config.views)}",
             consequence="Nobody knows which weight is whose, or nothing would be ranked",
-            remedy="Name one number of at least 0 a view, in the order of `views`, or leave it out",
+            remedy="Name one number a view, in the order of `views` and never below 0 in all, or leave it out",
         )
     few = behaviour.scarcity(past, config.behaviour) if any(more) else 0.0
     return {n: w + few * m for n, w, m in zip(config.views, named, more, strict=True) if n in rankers}
@@ -329,7 +337,7 @@ def comparable(name: str, scores: Floats) -> Floats:
     return standard(scores)
 
 
-def _judged(earlier: Past, target: sp.csr_matrix, seed: int) -> npt.NDArray[np.int64]:
+def judged(earlier: Past, target: sp.csr_matrix, seed: int) -> npt.NDArray[np.int64]:
     """Return the known customers with a history who ordered in the rewound horizon, USERS of them at most."""
     asked = earlier.known & (np.diff(earlier.histories.set_start) > 0) & (np.diff(target.indptr) > 0)
     users = np.flatnonzero(asked)
@@ -338,7 +346,7 @@ def _judged(earlier: Past, target: sp.csr_matrix, seed: int) -> npt.NDArray[np.i
     return users
 
 
-def _rank_weights(views: Floats, past: Past, target: sp.csr_matrix) -> list[float]:
+def found_weights(views: Floats, past: Past, target: sp.csr_matrix) -> list[float]:
     """Find the weights on what the customers of `past` bought next; views [V, B, I], target [B, <= I] 0/1."""
     bought = np.zeros(views.shape[1:], dtype=bool)
     bought[target.nonzero()] = True

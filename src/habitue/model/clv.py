@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from scipy.optimize import minimize
-from scipy.special import digamma, gammaln, hyp2f1
+from scipy.special import betaln, digamma, gammaln, hyp2f1
+from scipy.stats import nbinom
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
@@ -200,6 +201,36 @@ def expected_orders(parameters: Doubles, of: Customers, weeks: float) -> Doubles
     fade = (1 - z) ** (a - 1) * hyp2f1(a + b - 1 - r, a - 1, c, z)
     count: Doubles = np.maximum(c / (a - 1) * (1 - fade) * alive(parameters, of), 0.0)
     return count
+
+
+def order_chance(parameters: Doubles, of: Customers, weeks: float, orders: int) -> Doubles:
+    """Return P(exactly `orders` orders in the next `weeks` | x, t_x, T).
+
+    Eq. 8, the chance of so many orders in a time that begins with a customer, with L ~ Gamma(r + x, alpha + T) and
+    p ~ Beta(a, b + x), which are what is left of the two for one who is still here; for one who left it is none.
+    """
+    r, alpha, a, b = parameters
+    n, x, here = orders, of.repeats, alive(parameters, of)
+    count = nbinom(r + x, (alpha + of.age) / (alpha + of.age + weeks))  # of orders at rate L
+    still = np.exp(betaln(a, b + x + n) - betaln(a, b + x))  # E[(1 - p)^n]: none of them was the last
+    last = np.exp(betaln(a + 1, b + x + n - 1) - betaln(a, b + x)) if n else 0.0  # E[p (1 - p)^(n - 1)]: the n-th was
+    chance: Doubles = here * (still * count.pmf(n) + last * count.sf(n - 1))
+    return chance if n else chance + 1 - here
+
+
+def middle_orders(parameters: Doubles, of: Customers, weeks: float, *, most: int = 1_000) -> Doubles:
+    """Return the least n with P(at most n orders in the next `weeks`) >= 1/2, up to `most`.
+
+    It is the forecast of least mean absolute error; that of least squared error, whose total is right, is the mean.
+    """
+    middle = np.full(len(of.repeats), float(most))
+    below = np.zeros(len(middle))
+    for orders in range(most):
+        below += order_chance(parameters, of, weeks, orders)
+        middle[(below >= 0.5) & (middle == most)] = orders
+        if middle.max(initial=0) < most:
+            break
+    return middle
 
 
 # --- Gamma-Gamma ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 B = I - P diag(1 / diag P), P = (X'X + a W W' + lambda I)^-1, diagonal 0. X: users x items, a purchase worth less the
 older it is. W: the products' words as further rows of X, each word one more customer who "bought" every product it
 names: that is how a product nobody has bought yet gets scores. A product whose sales are fading is pressed down:
-column j is multiplied by freshness(j) ^ trend (past.py).
+column j is multiplied by freshness(j) ^ trend (past.py). A table grows with the square of the catalogue, its solution
+with the cube: beyond `most` products it holds those bought most, and the others score 0.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from scipy.linalg import lapack
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
-from habitue.model.past import FOR_EVER, Floats, Past, check_words, columns, freshness, places, purchases
+from habitue.model.past import FOR_EVER, Floats, Past, check_words, columns, freshness, most_bought, places, purchases
 
 ANSWERS = frozenset({"rank"})
 
 ROWS_A_BLOCK = 1024  # mirrored at once
+MOST = 20_000  # products of a table: 3.2 GB and three minutes on one core
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Config:
     words: float = tuned(5.0, 0, 50)  # weight of the words beside the customers; 0 = ids only
     window_days: float = 30.0
     trend: float = tuned(0.35, 0, 1)  # 0 = fading products keep their place
+    most: int = MOST  # products of the table
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "sequences".
@@ -50,10 +53,11 @@ class State:
 
 
 def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG001  nothing random
-    """Invert one Gram matrix in float32: I^3 multiplications, 8 I^2 bytes. Raises ModelError.
+    """Invert one Gram matrix in float32: I^3 multiplications, 8 I^2 bytes, I at most `most`. Raises ModelError.
 
     Without words (`past.words` None) it is EASE on ids; a product without sales then scores 0.
     """
+    past = most_bought(past, config.most)
     people = purchases(past, past.items, half_life_days=config.half_life_days, cap=1)
     gram = dense(people.T @ people)
     add_words(gram, past.words, config.words)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from habitue.model import blocks
 from habitue.model.batches import NUMBERS, Batch
+from habitue.model.fuse import Customer, Table
 from habitue.model.heads import Forecast, Outcomes
 from habitue.model.losses import Sparse
 
@@ -22,9 +23,24 @@ class Model(nn.Module):
     spread: Tensor
 
     def __init__(
-        self, shape: blocks.Shape, *, mixer: str, depth: int, kinds: int, items: Tensor, labels: Outcomes
+        self,
+        shape: blocks.Shape,
+        *,
+        mixer: str,
+        depth: int,
+        kinds: int,
+        items: Tensor,
+        labels: Outcomes,
+        fused: Table | None = None,
+        who: Customer | None = None,
     ) -> None:
+        """`fused`: what makes the products' table of their own vectors and their content; None = `items` is it.
+
+        `who`: what joins an answer with what is known of the person.
+        """
         super().__init__()
+        self.fused, self.who = fused, who
+        self.made: tuple[Tensor, Tensor] | None = None  # table and loss of `fused`, of the newest step
         width, self.clock = shape.width, shape.clock
         self.items = nn.Parameter(items)  # [I, D]
         self.kind, self.hour, self.weekday = (_embedding(n, width) for n in (kinds + 2, 24, 7))
@@ -38,15 +54,27 @@ class Model(nn.Module):
         self.again_customer = _constant(nn.Linear(width, 1), 0.0)
         self.again_item = nn.Parameter(torch.zeros(len(items)))
         self.forecast = Forecast(width + NUMBERS, kinds=kinds, known=labels)
-        self.drop = nn.Dropout(shape.dropout)
+        self.drop = blocks.Drop(shape.dropout)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return one vector a question, [Q, D]; of the last block only what they need is computed."""
+        self.made = None if self.fused is None else self.fused(self.items)
         if batch.last is None:
-            return self.read(batch)[batch.asked]
+            return self.whole(self.read(batch)[batch.asked], batch.traits)
         x = self.mixed(batch, self.blocks[:-1])
-        answer: Tensor = self.exit(self.blocks[-1](x, batch.last, batch.asked))
-        return answer
+        return self.whole(self.exit(self.blocks[-1](x, batch.last, batch.asked)), batch.traits)
+
+    @property
+    def table(self) -> Tensor:
+        """The products' vectors [I, D]; of the newest `forward` where they are made of their modalities."""
+        return self.items if self.made is None else self.made[0]
+
+    def whole(self, answer: Tensor, traits: Tensor | None = None) -> Tensor:
+        """Return answers [Q, D] joined with what is known of the person [Q, U]; None = nothing."""
+        if self.who is None:
+            return answer
+        joined: Tensor = self.who(answer, traits)
+        return joined
 
     def read(self, batch: Batch) -> Tensor:
         """Return one vector a token, [N, D], the sets first."""
@@ -55,7 +83,7 @@ class Model(nn.Module):
 
     def mixed(self, batch: Batch, some: nn.ModuleList) -> Tensor:
         """Return the tokens [N, D] after some blocks."""
-        table = self.items
+        table = self.table
         members = table[batch.row_item] * batch.row_share[:, None]
         baskets = table.new_zeros(batch.sets, table.shape[1]).index_add(0, batch.row_set, members)  # [S, D]
         x: Tensor = self.drop(self.tokens(baskets, batch.kind, batch.hour, batch.weekday, batch.numbers))

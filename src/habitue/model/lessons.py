@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from habitue.core import metrics
 from habitue.core.errors import ModelError
 from habitue.model.batches import Doubles, Known, known, sets_before
-from habitue.model.past import DAY_US, PURCHASE, Floats, Histories, Ints, Past, next_sets, ranges
+from habitue.model.past import DAY_US, PURCHASE, Floats, Histories, Ints, Past, check_traits, next_sets, ranges
 
 FIRST_WEIGHT = 0.3  # of a customer's first order among the questions: LOG.md, "first orders"
 LEAST_REPEATS = 0.02  # share of the rows to foretell that the customer had met; with fewer there are no repeats
@@ -55,6 +55,7 @@ def lessons(past: Past, *, clock: bool) -> Lessons:
     Without a clock a customer's first set is no lesson (nothing answers for it), and nothing is asked about churn and
     money. Raises ModelError when nobody bought anything.
     """
+    check_traits(past)
     every = past.histories.before(past.day)
     target = np.flatnonzero(every.set_kind == every.kinds.index(PURCHASE))
     if not len(target):
@@ -81,7 +82,7 @@ def lessons(past: Past, *, clock: bool) -> Lessons:
     unseen = sets_before(every, owner, at)
     wait, next_kind = _what_came(every, owner, unseen, at, past.horizon_days)
     return Lessons(
-        known=known(every, season=bool(np.ptp(every.set_at) >= 366)),
+        known=known(every, season=bool(np.ptp(every.set_at) >= 366), traits=past.traits),
         again=_repeats(every, target) >= LEAST_REPEATS,
         user=user,
         target=target,

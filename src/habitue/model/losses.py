@@ -176,14 +176,24 @@ def generalised_bce(
         negative = negative + (trend.weight.T[:, :, None] * gains).sum(0)
     share = math.log(len(table))
     positive, negative = positive - share, negative - share
-    every = torch.arange(len(queries), device=queries.device)[:, None]
     if extra is not None:
         positive = positive + _at(extra, row, column, len(table))
-        negative = negative + _at(extra, every, negatives, len(table))
-    own = _at(Sparse(row, column, torch.ones_like(target.value)), every, negatives, len(table)) > 0
-    others = F.softplus(negative).masked_fill(own, 0.0).sum(1)
+        among = among_columns(extra, negatives, len(table))
+        negative = negative.index_put((among.row, among.column), among.value, accumulate=True)
+    own = among_columns(target, negatives, len(table))
+    never = negative.new_full((len(own.row),), -torch.inf)  # softplus, and what it passes back, are 0
+    others = F.softplus(negative.index_put((own.row, own.column), never)).sum(1)
     loss = others.index_add(0, row, beta * target.value * F.softplus(-positive))
     return (loss * weight).sum() / (len(negatives) + 1)
+
+
+def among_columns(values: Sparse, kept: Tensor, columns: int) -> Sparse:
+    """Keep the columns `kept`, numbered as they stand in it; O(columns + values)."""
+    place = kept.new_full((columns,), -1)
+    place[kept] = torch.arange(len(kept), device=kept.device)
+    found = place[values.column]
+    there = found >= 0
+    return Sparse(values.row[there], found[there], values.value[there])
 
 
 def _at(values: Sparse, row: Tensor, column: Tensor, columns: int) -> Tensor:

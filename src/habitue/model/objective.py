@@ -22,7 +22,7 @@ from habitue.model.batches import Batch, Doubles, Questions, collate, kind_place
 from habitue.model.encoder import AGAIN_DAYS, Model
 from habitue.model.heads import Outcomes
 from habitue.model.lessons import Lessons, Stretches
-from habitue.model.losses import Sparse, Trend, generalised_bce, half_is_quick, set_cross_entropy
+from habitue.model.losses import Sparse, Trend, among_columns, generalised_bce, half_is_quick, set_cross_entropy
 from habitue.model.past import Ints, ranges
 from habitue.model.trend import Rates
 
@@ -69,7 +69,7 @@ class Objective:
         else:
             every_label = len(labelled)
         if not len(asked):
-            return model.items.sum() * 0, 0
+            return model.items.sum() * 0, 0  # the loss of a fused table is told by whoever has lessons
         questions = Questions(
             user=some.user,
             start=some.start,
@@ -89,6 +89,8 @@ class Objective:
         ).to(device)
         vectors = model(batch)
         loss = self.next_set(batch, vectors[: len(asked)], asked, at, rng)
+        if model.made is not None:
+            loss = loss + model.made[1] / world
         if len(labelled):
             told = model.foretell(vectors, batch)[len(asked) :]
             share = len(labelled) / every_label  # the mean is over the labels of all processes
@@ -121,12 +123,12 @@ class Objective:
             torch.from_numpy(np.repeat(1 / count, count).astype(np.float32)).to(device),
         )
         if self.expected is not None:
-            target = teacher.mixed(target, self.expected, asked, items=len(model.items))
+            target = teacher.mixed(target, self.expected, asked, items=len(model.table))
         trend = None
         if self.trend is not None:
             row = torch.from_numpy(self.trend.at(at)[0]).to(device)
             trend = Trend(self.trend.rates.to(device), row, model.trend(model.drop(vectors)))
-        table: Tensor = model.items
+        table = model.table
         bias = UNSOLD * (self.sold == 0).to(torch.float32)
         extra = model.met_before(vectors, batch) if lessons.again else None
         weight = torch.from_numpy(lessons.weight[asked] / np.float32(self.config.questions)).to(device)
@@ -167,11 +169,11 @@ class Objective:
         if trend is not None:
             trend = dataclasses.replace(trend, rates=trend.rates.index_select(2, kept))
         return (
-            self.model.items.index_select(0, kept),
+            self.model.table.index_select(0, kept),
             torch.from_numpy(sample.correction).to(device),
             trend,
-            None if extra is None else _among(extra, kept),
-            _among(target, kept),
+            None if extra is None else among_columns(extra, kept, len(self.sold)),
+            among_columns(target, kept, len(self.sold)),
         )
 
 
@@ -179,10 +181,3 @@ def outcomes(lessons: Lessons, some: Ints, device: str = "cpu") -> Outcomes:
     """Return what came of the labels `some`."""
     columns = (lessons.churned, lessons.money, lessons.wait, lessons.seen, lessons.next_kind)
     return Outcomes(*(torch.from_numpy(column[some]).to(device) for column in columns))
-
-
-def _among(values: Sparse, kept: Tensor) -> Sparse:
-    """Keep the columns `kept` (ascending), numbered as in it."""
-    place = torch.searchsorted(kept, values.column).clamp_max(len(kept) - 1)
-    there = kept[place] == values.column
-    return Sparse(values.row[there], place[there], values.value[there])

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,14 @@ import scipy.sparse as sp
 
 from habitue.core.errors import ModelError
 from habitue.core.schemas import FEATURES, LABELS, TIMELINE, Features, Labels, Timeline, check
+from habitue.encode import content
+
+if TYPE_CHECKING:
+    from habitue.model.knowledge import Knowledge
 
 PURCHASE = "Order Completed"
 REFUND = "Order Refunded"
+TRAITS = "traits"  # the modality of what is known of a person
 DAY_US = 86_400_000_000
 FOR_EVER = 1e6  # days; a half-life that halves nothing
 
@@ -130,6 +136,10 @@ class Past:
     features: Features  # FEATURES at as_of, known users only
     train_features: Features  # FEATURES at earlier moments whose horizon closed at or before as_of
     train_labels: Labels  # LABELS of the same (user_key, as_of) pairs
+    parts: tuple[tuple[str, int], ...] = ()  # of `words`: each modality's name and columns, in order; () = it is one
+    traits: Floats | None = None  # [B, U] what is known of the person; a row of zeros = nothing
+    knowledge: Knowledge | None = None  # rules of the shop about the products; None = none
+    facts: pl.DataFrame | None = None  # [I] what was said first of each product (`prepare.facts`); None = not read
 
     @property
     def day(self) -> float:
@@ -139,7 +149,33 @@ class Past:
     def take(self, users: npt.ArrayLike) -> Past:
         """Return the same past, asked about the users at these indices of `histories` only."""
         index = np.asarray(users, dtype=np.int64)
-        return dataclasses.replace(self, histories=self.histories.take(index), known=self.known[index])
+        traits = None if self.traits is None else self.traits[index]
+        return dataclasses.replace(self, histories=self.histories.take(index), known=self.known[index], traits=traits)
+
+    @property
+    def modalities(self) -> tuple[tuple[str, int], ...]:
+        """Name and columns of each modality of `words`; one called "content" where `parts` does not tell them apart."""
+        return self.parts or (() if self.words is None else (("content", self.words.shape[1]),))
+
+    def of(self, modalities: Collection[str]) -> Past:
+        """Return the same past with only these of its modalities: names of `parts`, and "traits". O(weights).
+
+        Raises ModelError for weights that are NaN or infinite.
+        """
+        parts = self.modalities
+        end = np.cumsum([width for _, width in parts])
+        kept = [place for place, (name, _) in enumerate(parts) if name in modalities]
+        words = None
+        if self.words is not None and kept:
+            check_words(self.words)  # a row that holds no number would be taken for one that is missing
+            blocks = [self.words[:, end[place] - parts[place][1] : end[place]] for place in kept]
+            words = content.unit(sp.csr_matrix(sp.hstack(blocks)))
+        return dataclasses.replace(
+            self,
+            words=words,
+            parts=tuple(parts[place] for place in kept),
+            traits=self.traits if TRAITS in modalities else None,
+        )
 
     def rewind(self, as_of: dt.datetime) -> Past:
         """Return what was known at an earlier moment: sets before it, labels closed by it.
@@ -219,6 +255,29 @@ def bought(every: Histories, items: int) -> sp.csr_matrix:
     return matrix
 
 
+def most_bought(past: Past, count: int) -> Past:
+    """Return the same past with only the `count` products bought most often (the first ones where as often); O(rows).
+
+    Rows of the others are gone, and sets that held nothing else. Where there are no more products, the past itself.
+    """
+    if len(past.items) <= count:
+        return past
+    bought_rows = past.histories.of_kind(PURCHASE).row_item
+    sold = np.bincount(bought_rows, minlength=len(past.items))
+    kept = np.sort(np.argsort(-sold, kind="stable")[:count])
+    place = np.full(len(past.items), -1, dtype=np.int32)
+    place[kept] = np.arange(count, dtype=np.int32)
+    every = past.histories.keep_rows(place[past.histories.row_item] >= 0)
+    return dataclasses.replace(
+        past,
+        items=tuple(past.items[i] for i in kept),
+        histories=dataclasses.replace(every, row_item=place[every.row_item]),
+        words=None if past.words is None else past.words[kept],
+        knowledge=None if past.knowledge is None else past.knowledge.take(kept),
+        facts=None if past.facts is None else past.facts[kept],
+    )
+
+
 def reads(config: Any) -> list[str]:
     """Return the modalities a model with these settings reads: words where a setting gives them weight or room.
 
@@ -238,16 +297,20 @@ def places(items: tuple[str, ...], wanted: tuple[str, ...]) -> Ints:
     pair = (id(items), id(wanted))
     if (kept := _placed.get(pair)) is not None and kept[0] is items and kept[1] is wanted:
         return kept[2]
-    if items == wanted:
-        found = np.arange(len(wanted), dtype=np.int64)
-    else:
-        index = {item: place for place, item in enumerate(items)}
-        found = np.array([index.get(item, -1) for item in wanted], dtype=np.int64)
+    found = placed_once(items, wanted)
     found.flags.writeable = False
     _placed[pair] = (items, wanted, found)
     while len(_placed) > PLACED:
         _placed.pop(next(iter(_placed)), None)
     return found
+
+
+def placed_once(items: Sequence[str], wanted: Sequence[str]) -> Ints:
+    """Return the same as `places`, and keep nothing: for tables that nobody asks about again."""
+    if items == wanted:
+        return np.arange(len(wanted), dtype=np.int64)
+    index = {item: place for place, item in enumerate(items)}
+    return np.array([index.get(item, -1) for item in wanted], dtype=np.int64)
 
 
 PLACED = 32
@@ -308,6 +371,20 @@ def check_words(words: sp.csr_matrix) -> None:
             found=f"{int((~np.isfinite(words.data)).sum()):,} weights are NaN or infinite",
             consequence="Every score that reads them would become NaN",
             remedy="Mend what encodes the words, or leave them out (a model's setting 'words' or 'content' = 0)",
+        )
+
+
+def check_traits(past: Past) -> None:
+    """Raise ModelError for traits that are not a row of finite numbers a user."""
+    told, users = past.traits, len(past.histories.user_keys)
+    if told is not None and (told.ndim != 2 or len(told) != users or not np.isfinite(told).all()):
+        raise ModelError(
+            "the customers' traits",
+            found=f"numbers of the shape {told.shape} for {users:,} customers"
+            if told.ndim != 2 or len(told) != users
+            else f"{int((~np.isfinite(told)).sum()):,} numbers are NaN or infinite",
+            consequence="What is known of whom could not be told",
+            remedy="Give every customer a row of finite numbers, of zeros where nothing is known",
         )
 
 

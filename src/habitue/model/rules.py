@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from habitue.core.runtime import Runtime
@@ -47,6 +48,30 @@ class State:
 
 def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG001  nothing random
     """Count the pairs; O(sets x window x items of a set ^ 2)."""
+    n_items = len(past.items)
+    told = votes_of(past, config)
+    votes = np.maximum(told.votes + config.shrink, 1e-9)
+    kept = []
+    for start in range(0, n_items, ROWS_A_BLOCK):
+        rows = slice(start, start + ROWS_A_BLOCK)
+        counts = (told.voters[:, rows].T @ told.next_sets).toarray()
+        kept.append(largest(counts / votes[rows, None].astype(np.float32), config.successors))
+    table = sp.vstack(kept, format="csr") if kept else sp.csr_matrix((0, 0), dtype=np.float32)
+    fresh = freshness(past, window_days=config.window_days) ** np.float32(config.trend)
+    return State(past.items, (table @ sp.diags_array(fresh)).tocsr().astype(np.float32), config.history_half_life_days)
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What a table is counted from: voters' @ next_sets are the counts [I, I], votes what they are divided by."""
+
+    voters: sp.csc_matrix  # [S, I] what each item of a set says
+    next_sets: sp.csr_matrix  # [S, I] what followed each set, each later set worth less
+    votes: npt.NDArray[np.float64]  # [I]
+
+
+def votes_of(past: Past, config: Config, *, since: float = -np.inf) -> Votes:
+    """Count who says what; `since`: only of pairs whose later set is of that day or after it. O(sets x window)."""
     bought = past.histories.of_kind(PURCHASE)
     n_sets, n_items = len(bought.set_at), len(past.items)
     size = np.diff(bought.row_start)
@@ -55,7 +80,7 @@ def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG0
     place = np.arange(n_sets) - bought.set_start[bought.set_user]  # of a set in its user's life
     worth = 0.5 ** ((past.day - bought.set_at) / config.half_life_days)
     distances = range(1, config.window + 1)
-    later = [np.flatnonzero(place >= d) for d in distances]
+    later = [np.flatnonzero((place >= d) & (bought.set_at >= since)) for d in distances]
     pairs = sp.csr_matrix(
         (
             np.concatenate([worth[s] / d for d, s in zip(distances, later, strict=True)]).astype(np.float32),
@@ -65,16 +90,7 @@ def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG0
     )
     # An item of a large set says less about what comes next: its vote is divided by the root of the set's size.
     voters = sp.csc_matrix(sp.diags_array((size**-0.5).astype(np.float32)) @ sets)
-    next_sets = sp.csr_matrix(pairs @ sets)
-    votes = np.maximum(voters.T @ np.asarray(pairs.sum(axis=1)).ravel() + config.shrink, 1e-9)
-    kept = []
-    for start in range(0, n_items, ROWS_A_BLOCK):
-        rows = slice(start, start + ROWS_A_BLOCK)
-        counts = (voters[:, rows].T @ next_sets).toarray()
-        kept.append(largest(counts / votes[rows, None].astype(np.float32), config.successors))
-    table = sp.vstack(kept, format="csr") if kept else sp.csr_matrix((0, 0), dtype=np.float32)
-    fresh = freshness(past, window_days=config.window_days) ** np.float32(config.trend)
-    return State(past.items, (table @ sp.diags_array(fresh)).tocsr().astype(np.float32), config.history_half_life_days)
+    return Votes(voters, sp.csr_matrix(pairs @ sets), voters.T @ np.asarray(pairs.sum(axis=1)).ravel())
 
 
 def score(state: State, past: Past) -> Floats:

@@ -6,7 +6,8 @@ less, Y = the set and a few after it, later ones worth less. The half that looks
 products. Rows of recent sets are worth more (D). The products' words V join as in EASE, each word one more customer:
 A = a X'X + b VV', and B = (S'DS + A + lambda I)^-1 (S'DY + A). Where things are bought again a product may foretell
 itself: the diagonal is how surely, all else that was bought being equal; else it is 0. A fading product is pressed
-down: column j is multiplied by freshness(j) ^ trend (past.py).
+down: column j is multiplied by freshness(j) ^ trend (past.py). Beyond `most` products the table holds those bought
+most, as in EASE.
 """
 
 from __future__ import annotations
@@ -18,8 +19,19 @@ import scipy.sparse as sp
 
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
-from habitue.model.ease import add_words, dense, inverse
-from habitue.model.past import FOR_EVER, PURCHASE, Floats, Histories, Past, columns, freshness, places, purchases
+from habitue.model.ease import MOST, add_words, dense, inverse
+from habitue.model.past import (
+    FOR_EVER,
+    PURCHASE,
+    Floats,
+    Histories,
+    Past,
+    columns,
+    freshness,
+    most_bought,
+    places,
+    purchases,
+)
 
 ANSWERS = frozenset({"rank"})
 
@@ -39,6 +51,7 @@ class Config:
     again: bool = True  # a product may foretell itself
     window_days: float = 30.0
     trend: float = tuned(0.15, 0, 1)  # 0 = fading products keep their place
+    most: int = MOST  # products of the table
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "sequences".
@@ -65,10 +78,11 @@ class State:
 
 
 def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG001  nothing random
-    """Solve for the table: I^3 multiplications in float32 and I x the pairs that occur, 8 I^2 bytes; raises ModelError.
+    """Solve for the table: I^3 multiplications in float32 and I x the pairs that occur, 8 I^2 bytes, I at most `most`.
 
-    ModelError names a ridge that is too small.
+    Raises ModelError, which names a ridge that is too small.
     """
+    past = most_bought(past, config.most)
     bought = past.histories.of_kind(PURCHASE)
     sets = sp.csr_matrix(
         (np.ones(len(bought.row_item), dtype=np.float32), bought.row_item, bought.row_start),

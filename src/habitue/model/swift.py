@@ -17,7 +17,7 @@ from habitue.model import batches
 from habitue.model.batches import Doubles
 from habitue.model.blocks import Softmax
 from habitue.model.encoder import BOUND, Model
-from habitue.model.past import Floats
+from habitue.model.past import Floats, Ints
 
 EPSILON = np.float32(1e-5)  # of torch's layer norm
 ROOT_HALF = np.float32(math.sqrt(0.5))
@@ -55,6 +55,9 @@ class Weights:
     entry: Affine
     exit: Affine
     trend: Affine
+    again: tuple[Affine, Affine]  # what a product gains for being in the history: of what is known of it,
+    again_customer: Affine  # of the customer,
+    again_item: Floats  # [I] and of itself
     layers: tuple[Layer, ...]
     clock: bool
 
@@ -74,13 +77,21 @@ def weights(model: Model) -> Weights | None:
         entry=_norm(model.entry),
         exit=_norm(model.exit),
         trend=_affine(model.trend),
+        again=(_affine(model.again[0]), _affine(model.again[2])),
+        again_customer=_affine(model.again_customer),
+        again_item=_array(model.again_item),
         layers=tuple(_layer(block) for block in model.blocks if isinstance(block, Softmax)),
         clock=model.clock,
     )
 
 
-def token(w: Weights, basket: Floats | None, kind: int, hour: int, weekday: int, numbers: Floats) -> Floats:
-    """Return what the first block reads of a set, or of a question (basket None), [D]; see `Model.tokens`."""
+def token(
+    w: Weights, basket: Floats | None, kind: int | Ints, hour: int | Ints, weekday: int | Ints, numbers: Floats
+) -> Floats:
+    """Return what the first block reads of a set, or of a question (basket None), [D]; see `Model.tokens`.
+
+    Of n sets at once, [n, D], with one of each a set.
+    """
     x = w.kind[kind]
     if basket is not None:
         x = x + normed(basket, w.entry)
@@ -116,6 +127,14 @@ def look(layer: Layer, x: Floats, shown: Floats, gap: Doubles | None) -> Floats:
     score = np.exp(score - score.max(axis=1, keepdims=True))
     score /= score.sum(axis=1, keepdims=True)
     return _finished(layer, x, (score[:, None] @ value).reshape(width))
+
+
+def gain(w: Weights, answer: Floats, item: Ints, met: Floats) -> Floats:
+    """Return [n] what n products gain for being in the history, told by `met` (batches.met_before); `Model.gain`."""
+    (wide, narrow), (customer, level) = w.again, w.again_customer
+    habit = _linear(_bent(_linear(met, wide)), narrow)[:, 0]
+    found: Floats = habit + w.again_item[item] + (answer @ customer + level)[0]
+    return found
 
 
 def stretch(layer: Layer, x: Floats, at: Doubles | None) -> Floats:
@@ -155,8 +174,13 @@ def _finished(layer: Layer, x: Floats, mixed: Floats) -> Floats:
     """Add what was seen, and what the feed-forward layer makes of it; `Block.finish`."""
     x = x + _linear(mixed, layer.out)
     inner = _linear(normed(x, layer.forward_norm), layer.wide)
-    bent = inner * (np.float32(0.5) * (1 + erf(inner * ROOT_HALF)))  # GELU (Hendrycks and Gimpel, 2016, eq. 1)
-    found: Floats = x + _linear(bent.astype(np.float32, copy=False), layer.narrow)
+    found: Floats = x + _linear(_bent(inner), layer.narrow)
+    return found
+
+
+def _bent(x: Floats) -> Floats:
+    """GELU (Hendrycks and Gimpel, 2016, eq. 1)."""
+    found: Floats = (x * (np.float32(0.5) * (1 + erf(x * ROOT_HALF)))).astype(np.float32, copy=False)
     return found
 
 

@@ -58,7 +58,15 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse preparations that are not there."""
-        if recipe.parse(self.prepare).impute == impute.Config("interpolate"):
+        asked = recipe.parse(self.prepare)
+        if asked.generate is not None:
+            raise SettingsError(
+                "model.trees, setting 'prepare'",
+                found="generate",
+                consequence="The trees are grown on real rows, and an invented one would be of no moment",
+                remedy="Write balance=over to hear more of the rarer answer",
+            )
+        if asked.impute == impute.Config("interpolate"):
             raise SettingsError(
                 "model.trees, setting 'prepare'",
                 found="interpolate",

@@ -19,7 +19,7 @@ import polars as pl
 
 from habitue.core.errors import SettingsError, did_you_mean
 from habitue.core.metrics import Ints
-from habitue.prepare import balance, impute, outliers, reduce, scale
+from habitue.prepare import balance, generate, impute, outliers, reduce, scale
 
 STEPS = ("outliers", "impute", "scale", "reduce")  # in this order: what lies far out tips no mean
 METHODS = {
@@ -28,6 +28,7 @@ METHODS = {
     "scale": scale.METHODS,
     "reduce": reduce.METHODS,
     "balance": balance.METHODS,
+    "generate": generate.METHODS,
 }
 
 
@@ -40,6 +41,7 @@ class Recipe:
     scale: scale.Config | None = None
     reduce: reduce.Config | None = None
     balance: balance.Config | None = None
+    generate: generate.Config | None = None  # invented rows of rare classes, beside those of training
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,16 @@ def learnt_from(state: State, rows: pl.DataFrame, classes: npt.ArrayLike | None 
     return np.asarray(kept[balance.rows(told, state.recipe.balance)], dtype=np.int64)
 
 
+def invented(
+    state: State, rows: pl.DataFrame, classes: npt.ArrayLike
+) -> tuple[pl.DataFrame, npt.NDArray[np.generic]] | None:
+    """Return prepared rows of training with invented ones below them, and the classes of both; None when none is asked.
+
+    `rows` are those of `learnt_from`, prepared by `apply`.
+    """
+    return None if state.recipe.generate is None else generate.balanced(rows, classes, state.recipe.generate)
+
+
 def answering(state: State) -> State:
     """Return `state` without what only rows of training need (the forest of isolation): arrays, numbers and words."""
     kept = ((name, replace(step, forest=None) if name == "outliers" else step) for name, step in state.steps)
@@ -129,4 +141,11 @@ def parse(text: str) -> Recipe:
 
 
 def _module(name: str) -> Any:
-    return {"impute": impute, "outliers": outliers, "scale": scale, "reduce": reduce, "balance": balance}[name]
+    return {
+        "impute": impute,
+        "outliers": outliers,
+        "scale": scale,
+        "reduce": reduce,
+        "balance": balance,
+        "generate": generate,
+    }[name]

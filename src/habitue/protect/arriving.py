@@ -14,26 +14,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from habitue.protect.identities import WAIT_S, book, event_secret, micros, unusable
+from habitue.protect.identities import EPOCH, WAIT_S, book, event_secret, micros, unusable
 from habitue.protect.people import DATA
 
+KEPT = 20_000  # links in memory, 420 bytes each; one that is looked up costs 10 us more
 T = TypeVar("T")
 Alias = tuple[str, str]  # kind and raw id
+Link = tuple[int, dt.datetime]  # user_key, and when the alias was met first
 
 
 class Arriving:
     """The identities of one workspace, for one thread. Holds no lock between calls."""
 
-    def __init__(self, path: Path, *, kept: int = 200_000) -> None:
+    def __init__(self, path: Path, *, kept: int = KEPT) -> None:
         self._path, self._kept = path, kept
         with book(path) as connection:
             self.secret = event_secret(connection)
             connection.execute("CREATE INDEX IF NOT EXISTS joins_of_key ON joins (user_key)")
-        self._links: OrderedDict[Alias, tuple[int, int]] = OrderedDict()  # user_key, linked_at in microseconds
+        self._links: OrderedDict[Alias, Link] = OrderedDict()  # the one met last at the end
         self._claims: OrderedDict[tuple[int, int], int] = OrderedDict()  # (user_key, became): joined_at
         self._watch = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
         self._version = self._data_version()
-        self._new_links: dict[Alias, tuple[int, int, str]] = {}
+        self._new_links: dict[Alias, tuple[int, dt.datetime, str]] = {}
         self._new_claims: dict[tuple[int, int], tuple[int, str]] = {}
 
     def close(self) -> None:
@@ -51,32 +53,28 @@ class Arriving:
             if (version := self._data_version()) != self._version:
                 self._forget()
                 self._version = version
+            stored = False
             try:
                 met = meet()
-                if not self._new_links and not self._new_claims or self._stored():
+                if stored := not self._new_links and not self._new_claims or self._stored():
                     return met
-            except BaseException:
-                self._forget()  # what was drawn is in no file
-                raise
-            self._forget()
+            finally:
+                if not stored:
+                    self._forget()  # what was drawn is in no file
 
     def key(self, kind: str, alias: str, at: dt.datetime, source: str) -> int:
         """Return the key of an alias, a new one at first sight; the earliest moment of meeting it counts."""
-        name, moment = (kind, alias), micros(at)
-        if (fresh := self._new_links.get(name)) is not None:
-            known: tuple[int, int] | None = fresh[:2]
-        elif (known := self._links.get(name)) is not None:
+        name = (kind, alias)
+        if (known := self._links.get(name)) is not None and known[1] <= at:
             self._links.move_to_end(name)
-        else:
-            known = self._looked_up(name)
-        if known is None:
-            known = (self._drawn(), moment)
-            self._new_links[name] = (*known, source)
-        elif moment < known[1]:
-            known = (known[0], moment)
-            self._new_links[name] = (*known, source)
-        else:
             return known[0]
+        if (fresh := self._new_links.get(name)) is not None:
+            known = fresh[:2]
+        elif known is None:
+            known = self._looked_up(name)
+        if known is None or at < known[1]:
+            known = (self._drawn() if known is None else known[0], at)
+            self._new_links[name] = (*known, source)
         self._keep(name, known)
         return known[0]
 
@@ -100,7 +98,7 @@ class Arriving:
             connection.executemany(
                 "INSERT INTO links VALUES (?, ?, ?, ?, ?) ON CONFLICT (alias_kind, alias) "
                 "DO UPDATE SET linked_at = excluded.linked_at",
-                [(*name, *link) for name, link in self._new_links.items()],
+                [(*name, key, micros(at), source) for name, (key, at, source) in self._new_links.items()],
             )
             for (key, became), (moment, source) in self._new_claims.items():
                 _claim(connection, key, became, moment, source)
@@ -111,15 +109,13 @@ class Arriving:
         self._links.clear()
         self._claims.clear()
 
-    def _looked_up(self, name: Alias) -> tuple[int, int] | None:
+    def _looked_up(self, name: Alias) -> Link | None:
         try:
             row = self._watch.execute("SELECT user_key, linked_at FROM links WHERE alias_kind = ? AND alias = ?", name)
             found: tuple[int, int] | None = row.fetchone()
         except sqlite3.Error as error:
             raise unusable(self._path, error) from error
-        if found is not None:
-            self._keep(name, found)
-        return found
+        return None if found is None else (found[0], EPOCH + dt.timedelta(microseconds=found[1]))
 
     def _drawn(self) -> int:
         while True:  # one of 2**63: a second turn is not to be expected
@@ -127,7 +123,7 @@ class Arriving:
             if self._watch.execute("SELECT 1 FROM links WHERE user_key = ? LIMIT 1", (key,)).fetchone() is None:
                 return key
 
-    def _keep(self, name: Alias, link: tuple[int, int]) -> None:
+    def _keep(self, name: Alias, link: Link) -> None:
         self._links[name] = link
         if len(self._links) > self._kept:
             self._links.popitem(last=False)

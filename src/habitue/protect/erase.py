@@ -31,11 +31,11 @@ from habitue.core.progress import stage
 from habitue.core.schemas import EVENTS, IDENTITIES, MEDIA, REFUSED, TABLES
 from habitue.core.settings import moment
 from habitue.core.workspace import VERSION, Workspace
-from habitue.protect import identities, people, traces
+from habitue.protect import identities, people, sent, traces
 
 NOTE = ".erasing"  # in the lake's folder, while an erasure is under way; holds keys, never aliases
 DERIVED = ("reports", "state", "sealed")  # can be made again, so a file that names the person goes
-LIVE = "live.*"  # in state/: the server's copy of events, without keys or ids; it goes whole and is made again
+LIVE = "live.*"  # in state/: the server's copies of events, without raw ids; they go whole and are made again
 KEPT = ("keys.sqlite", "rules.json")  # in state/: the server's keys and the shop's rules, which hold nobody
 
 
@@ -163,10 +163,17 @@ def _media_of_events(workspace: Workspace, keys: list[int]) -> int:
 
 
 def _media_files(workspace: Workspace, keys: list[int]) -> list[str]:
-    """Return the files of the person's pictures, sound and video: the shop's own, so they are named and left."""
+    """Return the files of the person's pictures, sound and video: the shop's own, so they are named and left.
+
+    Those that the server was sent lie in the workspace; they are removed unless somebody else's row names them.
+    """
     mine = _of_events(workspace, keys) | pl.col("user_key").is_in(keys).fill_null(False)
-    paths = workspace.lake.read(MEDIA).filter(mine)["path"].unique().sort()
-    return [path for path in paths if Path(path).exists()]
+    rows = workspace.lake.read(MEDIA)
+    paths = rows.filter(mine)["path"].unique().sort()
+    folder = (workspace.root / sent.SENT).resolve()
+    ours = {path for path in paths if Path(path).is_relative_to(folder)}
+    sent.remove(workspace.root, sorted(ours - {*rows.filter(~mine)["path"]}))
+    return [path for path in paths if path not in ours and Path(path).exists()]
 
 
 def _of_events(workspace: Workspace, keys: list[int]) -> pl.Expr:
@@ -180,7 +187,7 @@ def _derived(workspace: Workspace, person: traces.Person) -> list[str]:
     state = workspace.root / "state"
     removed = [f"state/{path.name}" for path in state.glob(LIVE)]
     for path in state.glob(LIVE):
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     for folder in DERIVED:
         found = traces.search(workspace.root / folder, person, leave_out=[state / name for name in KEPT])
         for path in found.paths:

@@ -6,8 +6,7 @@ secret key (keys.py). An id may stand in the query, but a body or a header keeps
 
 from __future__ import annotations
 
-import datetime as dt
-import secrets
+import asyncio
 import time
 from typing import Any
 
@@ -15,15 +14,13 @@ from litestar import Response, get, post
 
 from habitue.protect import people
 from habitue.serve.collecting import aws_key, basic
-from habitue.serve.desk import Desk
+from habitue.serve.desk import Desk, Served
 from habitue.serve.fields import Asked, Field, of_body, of_query
 from habitue.serve.keys import PREDICT, RECOMMEND, TOKENS, USERS, Door, Key, user_token
 from habitue.serve.problems import Problem
 from habitue.serve.scorer import LONGEST, Answer, Filters, Question, bad
-from habitue.serve.state import Shopper
 
 TOKEN = "X-User-Token"
-TIMELINE = 50  # newest sets of a customer that /v1/users shows
 
 WHO = (
     Field("user_id", "text", "The customer's id in the shop; a write key needs a user token for it"),
@@ -55,25 +52,25 @@ TOKEN_FIELDS = (
 @get("/v1/recommendations", opt={"query": RECOMMENDATIONS})
 async def recommendations_of_query(request: Asked) -> Response[dict[str, Any]]:
     """Recommend products to somebody, or beside a product; the question stands in the query."""
-    return _recommended(request, of_query(request, RECOMMENDATIONS))
+    return await _recommended(request, of_query(request, RECOMMENDATIONS))
 
 
 @post("/v1/recommendations", status_code=200, opt={"body": RECOMMENDATIONS})
 async def recommendations(request: Asked) -> Response[dict[str, Any]]:
     """Recommend products to somebody, or beside a product; the question stands in the body."""
-    return _recommended(request, await of_body(request, RECOMMENDATIONS))
+    return await _recommended(request, await of_body(request, RECOMMENDATIONS))
 
 
 @get("/v1/predictions", opt={"query": WHO})
 async def predictions_of_query(request: Asked) -> Response[dict[str, Any]]:
     """Foretell what a customer does next: purchase, churn, value, the next action. Takes a secret key."""
-    return _predicted(request, of_query(request, WHO))
+    return await _predicted(request, of_query(request, WHO))
 
 
 @post("/v1/predictions", status_code=200, opt={"body": WHO})
 async def predictions(request: Asked) -> Response[dict[str, Any]]:
     """Foretell what a customer does next; who stands in the body. Takes a secret key."""
-    return _predicted(request, await of_body(request, WHO))
+    return await _predicted(request, await of_body(request, WHO))
 
 
 @get("/v1/users/{user_id:str}")
@@ -84,19 +81,15 @@ async def user(request: Asked) -> Response[dict[str, Any]]:
     _short({"user_id": user_id})
     desk: Desk = request.app.state.desk
     found = desk.key(user_id=user_id)
-    door.note(key, "users", "unknown" if found is None else "found")
+    await asyncio.to_thread(door.note, key, "users", "unknown" if found is None else "found")
     if found is None:
         raise unknown_user()
-    shopper = desk.shopper(found)
-    now = dt.datetime.now(dt.UTC)
     return Response(
         {
             "user_id": user_id,
             "pseudonym": people.pseudonym(found),
             "anonymous_ids": desk.aliases(found, "anonymous_id"),
-            "may_be_personal": shopper is not None,
-            "features": None if shopper is None else shopper.values(now),
-            "timeline": [] if shopper is None else _timeline(shopper),
+            **desk.known(found),
         }
     )
 
@@ -110,8 +103,8 @@ async def tokens(request: Asked) -> Response[dict[str, Any]]:
     seconds = asked.get("seconds", 3_600)
     if not 1 <= seconds <= 86_400:
         raise bad("seconds", "seconds is from 1 to 86,400")
-    token = user_token(door.state, asked["user_id"], lives_s=seconds)
-    door.note(key, "tokens", "signed")
+    token = await asyncio.to_thread(user_token, door.state, asked["user_id"], lives_s=seconds)
+    await asyncio.to_thread(door.note, key, "tokens", "signed")
     return Response({"user_token": token, "expires_in": seconds})
 
 
@@ -153,13 +146,13 @@ def unknown_user() -> Problem:
     return Problem(404, "unknown_user", "Nobody of this id has been met", "Send its events first, or import them")
 
 
-def _recommended(request: Asked, asked: dict[str, Any]) -> Response[dict[str, Any]]:
+async def _recommended(request: Asked, asked: dict[str, Any]) -> Response[dict[str, Any]]:
     began = time.perf_counter()
     door, key = admitted(request, RECOMMEND)
     who = named(request, door, key, asked)
     desk: Desk = request.app.state.desk
-    answer = desk.recommend(who, question(asked))
-    return Response(_body(answer, began))
+    served = await desk.serve(who, question(asked))
+    return Response(body(served, began))
 
 
 def question(asked: dict[str, Any]) -> Question:
@@ -176,10 +169,21 @@ def question(asked: dict[str, Any]) -> Question:
     )
 
 
-def _body(answer: Answer, began: float) -> dict[str, Any]:
+def body(served: Served, began: float) -> dict[str, Any]:
+    """Return a list as /v1/recommendations answers; `began`: time.perf_counter() of the request."""
+    took = round((time.perf_counter() - began) * 1000, 3)
+    return {
+        "recommendation_id": served.recommendation_id,
+        **listed(served.answer),
+        "experiments": served.arms,
+        "took_ms": took,
+    }
+
+
+def listed(answer: Answer) -> dict[str, Any]:
+    """Return a list as the API writes it."""
     reasons = answer.reasons or ((),) * len(answer.items)
     return {
-        "recommendation_id": recommendation_id(),
         "model": answer.model,
         "model_version": answer.version,
         "items": [
@@ -192,43 +196,17 @@ def _body(answer: Answer, began: float) -> dict[str, Any]:
             for rank, (item, score, why) in enumerate(zip(answer.items, answer.scores, reasons, strict=True), 1)
         ],
         "fallback": answer.fallback,
-        "took_ms": round((time.perf_counter() - began) * 1000, 3),
     }
 
 
-def recommendation_id() -> str:
-    """Return a new id of an answer, 32 characters: what follows from the list names it (`recommendation_id`)."""
-    return secrets.token_hex(16)
-
-
-def _predicted(request: Asked, asked: dict[str, Any]) -> Response[dict[str, Any]]:
+async def _predicted(request: Asked, asked: dict[str, Any]) -> Response[dict[str, Any]]:
     door, key = admitted(request, PREDICT)
     who = named(request, door, key, asked)
     desk: Desk = request.app.state.desk
-    door.note(key, "predictions", "unknown" if who is None else "asked")
+    await asyncio.to_thread(door.note, key, "predictions", "unknown" if who is None else "asked")
     if who is None:
         raise unknown_user()
-    told, _ = desk.predict(who)
-    shop = desk.shop
-    later = {name.removeprefix("churn_"): value for name, value in told.items() if name.startswith("churn_")}
-    following = {name.removeprefix("next_"): value for name, value in told.items() if name.startswith("next_")}
-    return Response(
-        {
-            "model": shop.model,
-            "model_version": shop.snapshot.version,
-            "horizon_days": shop.snapshot.horizon_days,
-            "churn": told["churn"],
-            "purchase": 1 - told["churn"],
-            "value": told["value"],
-            "churn_within_days": later,
-            "next_action": following,
-        }
-    )
-
-
-def _timeline(shopper: Shopper) -> list[dict[str, Any]]:
-    newest = reversed(shopper.sets[-TIMELINE:])
-    return [{"at": one.at.isoformat(), "kind": one.kind, "item_ids": sorted(one.items)} for one in newest]
+    return Response(desk.predict(who))
 
 
 def _short(asked: dict[str, Any]) -> None:

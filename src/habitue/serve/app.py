@@ -2,51 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from litestar import Litestar
 from litestar.datastructures import State
 
 from habitue.collect import receiver as collect
 from habitue.core.workspace import Workspace
-from habitue.serve import answers, collecting, desk, gorse, operating, personalize, snippet, streams
+from habitue.serve import (
+    answers,
+    collecting,
+    desk,
+    front,
+    gorse,
+    jobs,
+    live,
+    operating,
+    personalize,
+    sensing,
+    snippet,
+    streams,
+)
+from habitue.serve.child import Child
 from habitue.serve.keys import Door
+from habitue.serve.traces import Traces
 
 
 def create(
     workspace: Workspace,
     *,
-    load: desk.Load | None = None,
+    read: Callable[[], Path] | None = None,
+    child: Child | None = None,
     config: collect.Config | None = None,
     answering: desk.Config | None = None,
     clock: desk.Clock = desk.now,
     follow: Sequence[streams.Address] = (),
+    tracing: Traces | None = None,
 ) -> Litestar:
     """Return the application of one workspace (ASGI); `follow`: brokers whose events are taken as well.
 
-    It begins to receive and to answer when it starts, and finishes what waits when it stops. `load` reads the
-    workspace for the answers (`habitue.serving.snapshot`); None = it only receives. `app.state.receiver` is the
-    Receiver: append to its `subscribers` before the application starts.
+    It begins to receive and to answer when it starts, and finishes what waits when it stops. What takes long is done
+    by `child` (`habitue.background`); without one a thread does it, and `read` reads the workspace for the answers
+    (`habitue.serving.read`). Without both it only receives. `app.state.receiver` is the Receiver: append to its
+    `subscribers` before the application starts.
     """
-    receiver = collect.Receiver(workspace, config)
-    answers_from = desk.Desk(workspace, load, config=answering, flush=receiver.compact, clock=clock)
-    if load is not None:
+
+    async def store(segments: list[Path]) -> int:
+        assert child is not None
+        told = await child.ask("store", segments=[path.name for path in segments]) if segments else {"stored": 0}
+        return int(told["stored"])
+
+    async def folder() -> Path:
+        if child is not None:
+            return Path((await child.ask("read"))["folder"])
+        assert read is not None
+        return await asyncio.to_thread(read)
+
+    answering_too = read is not None or child is not None
+    receiver = collect.Receiver(workspace, config, store=None if child is None else store)
+    door = Door(workspace.state)
+    answers_from = desk.Desk(
+        workspace,
+        folder if answering_too else None,
+        config=answering,
+        flush=receiver.compact,
+        expose=receiver.expose,
+        followed=door.followed,
+        clock=clock,
+    )
+    answers_from.traces = tracing = tracing or Traces()
+    streams_open = live.Streams(answers_from)
+    if answering_too:
         receiver.subscribers.append(answers_from.on_events)
+        receiver.consent_subscribers.append(answers_from.on_consents)
 
     @asynccontextmanager
     async def receiving(_app: Litestar) -> AsyncIterator[None]:
-        await receiver.start()
-        try:
-            if load is not None:
+        async with AsyncExitStack() as running:  # what was started last is stopped first
+            if child is not None:
+                await child.start()
+                running.push_async_callback(child.stop)
+            await receiver.start()
+            running.push_async_callback(receiver.stop)
+            running.push_async_callback(answers_from.stop)
+            if answering_too:
                 await answers_from.start()
-            async with streams.followed(follow, receiver):
-                yield
-        finally:
-            await answers_from.stop()
-            await receiver.stop()
+            if child is not None:
+                child.calm()
+            await running.enter_async_context(streams.followed(follow, receiver))
+            running.callback(tracing.stop)
+            running.callback(streams_open.close)
+            yield
 
-    return Litestar(
+    made = Litestar(
         route_handlers=[
             # what is asked
             answers.recommendations_of_query,  # GET  /v1/recommendations
@@ -55,6 +106,12 @@ def create(
             answers.predictions,  # POST /v1/predictions
             answers.user,  # GET  /v1/users/{user_id}
             answers.tokens,  # POST /v1/tokens
+            live.live,  # GET  /v1/live
+            jobs.submit,  # POST /v1/jobs
+            jobs.every,  # GET  /v1/jobs
+            jobs.one,  # GET  /v1/jobs/{job_id}
+            jobs.cancel,  # DELETE /v1/jobs/{job_id}
+            jobs.result,  # GET  /v1/jobs/{job_id}/result
             gorse.recommend,  # GET  /api/recommend/{user_id}[/{category}]
             gorse.session_recommend,  # POST /api/session/recommend
             gorse.neighbours,  # GET  /api/item/{item_id}/neighbors, /api/item-to-item/{name}/{item_id}
@@ -86,8 +143,20 @@ def create(
             collecting.personalize_events,  # POST /events
             collecting.personalize_items,  # POST /items
             collecting.personalize_users,  # POST /users
+            sensing.media,  # POST /v1/media
+            sensing.signals,  # POST /v1/signals
         ],
-        state=State({"receiver": receiver, "door": Door(workspace.state), "desk": answers_from}),
+        state=State(
+            {
+                "receiver": receiver,
+                "door": door,
+                "desk": answers_from,
+                "child": child,
+                "live": streams_open,
+                "looking": asyncio.Semaphore(sensing.AT_ONCE),
+                "traces": tracing,
+            }
+        ),
         middleware=[operating.Watch()],
         exception_handlers=collecting.ERRORS,
         before_send=[collecting.let_pages_ask],
@@ -95,3 +164,14 @@ def create(
         openapi_config=None,
         logging_config=None,
     )
+    front.shorten(
+        made,
+        [
+            answers.recommendations,
+            answers.recommendations_of_query,
+            collecting.segment_message,
+            collecting.segment_batch,
+            collecting.posthog_batch,
+        ],
+    )
+    return made

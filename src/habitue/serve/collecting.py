@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import datetime as dt
 import logging
 import re
@@ -32,7 +31,7 @@ from habitue.collect.receiver import Busy, Receiver
 from habitue.collect.wires import ga4, gorse, personalize, posthog, segment, snowplow
 from habitue.collect.wires.body import BodyError, Messages, an_object, inflated, parsed, too_large
 from habitue.core.errors import LakeError
-from habitue.serve.keys import COLLECT, Door
+from habitue.serve.keys import CATALOGUE, COLLECT, USERS, Door
 from habitue.serve.problems import Problem
 
 Asked = Request[Any, Any, State]
@@ -49,7 +48,7 @@ async def segment_message(request: Asked) -> Response[bytes]:
     """Take one message of Segment or RudderStack: track, page, screen, identify, group, alias, or its first letter."""
     body = await read(request, segment.LONGEST_EVENT)
     received = dt.datetime.now(dt.UTC)
-    content = an_object(parsed(body))
+    content = segment.content_of(body, several=False)
     admit(request, basic(request) or content.get("writeKey"))
     kind = request.scope["path"].rsplit("/", 1)[-1]
     return await take(request, segment.one(content, kind=kind, received=received), segment.SOURCE, received)
@@ -60,7 +59,7 @@ async def segment_batch(request: Asked) -> Response[bytes]:
     """Take a batch of Segment's or RudderStack's messages."""
     body = await read(request, segment.LONGEST_BODY)
     received = dt.datetime.now(dt.UTC)
-    content = an_object(parsed(body))
+    content = segment.content_of(body, several=True)
     admit(request, basic(request) or content.get("writeKey"))
     return await take(request, segment.batch(content, received=received), segment.SOURCE, received)
 
@@ -74,7 +73,7 @@ async def snowplow_batch(request: Asked) -> Response[bytes]:
     return await take(request, snowplow.batch(an_object(parsed(body)), received=received), snowplow.SOURCE, received)
 
 
-@get("/i", status_code=200)
+@get("/i", status_code=200, opt={"type": "image/gif"})
 async def snowplow_pixel(request: Asked) -> Response[bytes]:
     """Take one event of Snowplow in a query, and answer with a picture of one pixel."""
     received = dt.datetime.now(dt.UTC)
@@ -104,7 +103,9 @@ async def posthog_batch(request: Asked) -> Response[bytes]:
 
 
 @route(
-    ["/flags", "/decide", "/s", "/array/{key:str}/config", "/array/{key:str}/config.js"], http_method=["GET", "POST"]
+    ["/flags", "/decide", "/s", "/array/{key:str}/config", "/array/{key:str}/config.js"],
+    http_method=["GET", "POST"],
+    status_code=200,
 )
 async def posthog_beside() -> Response[bytes]:
     """Answer what posthog-js asks beside: no flags, no recording, no settings."""
@@ -128,19 +129,19 @@ async def gorse_feedback(request: Asked) -> Response[dict[str, int]]:
 @post(["/api/item", "/api/items"], status_code=200)
 async def gorse_items(request: Asked) -> Response[dict[str, int]]:
     """Take what Gorse's clients say of items."""
-    return await _gorse(request, gorse.items)
+    return await _gorse(request, gorse.items, CATALOGUE)
 
 
 @post(["/api/user", "/api/users"], status_code=200)
 async def gorse_users(request: Asked) -> Response[dict[str, int]]:
     """Take what Gorse's clients say of users."""
-    return await _gorse(request, gorse.users)
+    return await _gorse(request, gorse.users, USERS)
 
 
-async def _gorse(request: Asked, wire: Callable[..., Messages]) -> Response[dict[str, int]]:
+async def _gorse(request: Asked, wire: Callable[..., Messages], scope: str = COLLECT) -> Response[dict[str, int]]:
     body = await read(request, gorse.LONGEST_BODY)
     received = dt.datetime.now(dt.UTC)
-    admit(request, request.headers.get("x-api-key"))
+    admit(request, request.headers.get("x-api-key"), scope)
     messages = list(wire(parsed(body), received=received))
     await take(request, iter(messages), gorse.SOURCE, received)
     return Response({"RowAffected": len(messages)}, status_code=200)
@@ -155,19 +156,19 @@ async def personalize_events(request: Asked) -> Response[bytes]:
 @post("/items", status_code=200)
 async def personalize_items(request: Asked) -> Response[bytes]:
     """Take PutItems of Amazon Personalize."""
-    return await _personalize(request, personalize.items)
+    return await _personalize(request, personalize.items, CATALOGUE)
 
 
 @post("/users", status_code=200)
 async def personalize_users(request: Asked) -> Response[bytes]:
     """Take PutUsers of Amazon Personalize."""
-    return await _personalize(request, personalize.users)
+    return await _personalize(request, personalize.users, USERS)
 
 
-async def _personalize(request: Asked, wire: Callable[..., Messages]) -> Response[bytes]:
+async def _personalize(request: Asked, wire: Callable[..., Messages], scope: str = COLLECT) -> Response[bytes]:
     body = await read(request, personalize.LONGEST_BODY)
     received = dt.datetime.now(dt.UTC)
-    admit(request, aws_key(request))
+    admit(request, aws_key(request), scope)
     await take(request, wire(an_object(parsed(body)), received=received), personalize.SOURCE, received)
     return Response(b"", media_type="application/json", status_code=200)
 
@@ -199,7 +200,8 @@ async def read(request: Asked, limit: int) -> bytes:
 async def take(request: Asked, messages: Messages, source: str, received: dt.datetime) -> Response[bytes]:
     """Accept messages and answer 200 once they are on the disk."""
     receiver: Receiver = request.app.state.receiver
-    await receiver.take(messages, source, received)
+    with request.app.state.traces.span("store", source=source):
+        await receiver.take(messages, source, received)
     return Response(_OK, media_type="application/json", status_code=200)
 
 
@@ -210,7 +212,7 @@ def basic(request: Asked) -> str | None:
         return None
     try:
         return base64.b64decode(given, validate=True).decode().partition(":")[0] or None
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, letters beyond ASCII, or no UTF-8 in it
         return None
 
 
@@ -225,10 +227,13 @@ def aws_key(request: Asked) -> str | None:
     return found[1] if found else None
 
 
-def admit(request: Asked, key: Any) -> None:
-    """Go on when the key may send events. Raises Problem 401, 403, 429."""
+def admit(request: Asked, key: Any, scope: str = COLLECT) -> None:
+    """Go on when the key may do this: what products and users are, a write key may not say.
+
+    Raises Problem 401, 403, 429.
+    """
     door: Door = request.app.state.door
-    door.admit(key if isinstance(key, str) else None, COLLECT)
+    door.admit(key if isinstance(key, str) else None, scope)
 
 
 async def let_pages_ask(message: Message, scope: Scope) -> None:
@@ -268,9 +273,9 @@ def on_busy(_request: Asked, error: Busy) -> Response[dict[str, Any]]:
 
 
 def on_lake_error(_request: Asked, error: LakeError) -> Response[dict[str, Any]]:
-    """Say that nothing was stored; the client keeps its events and sends them again."""
+    """Say that nothing was stored or told; the client keeps its events and sends them again."""
     _log.error("%s", error)
-    words = ("The events cannot be stored now", "Send them again later; the server's log says what is wrong")
+    words = ("The server cannot use its files now", "Send it again later; the server's log says what is wrong")
     return answer(Problem(503, "unavailable", *words, retry_after_s=RETRY_S))
 
 

@@ -1,38 +1,51 @@
 """The desk where questions are answered: the shop as it is served now, everybody in it, and its renewal.
 
-One thread answers. Another reads the lake and the promoted model again when there is a reason to: another model was
-promoted or trained, a product came that the catalogue does not know, somebody said something about consent, an import
-brought products, somebody was erased, or much has come since the last reading. What it made is exchanged between two
-requests; none fails meanwhile.
+One thread answers. The lake and the promoted model are read again, by the child process where there is one, when there
+is a reason to: another model was promoted or trained, a product came that the catalogue does not know, somebody said
+something about consent, an import brought products, somebody was erased, or much has come since the last reading. What
+was read lies in files (shop.py); a second thread maps them, and they are exchanged between two requests; none fails
+meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
-from habitue.core.errors import HabitueError
+from habitue.collect.entry import Consent
+from habitue.core.errors import HabitueError, LakeError
 from habitue.core.schemas import CONSENT, ITEMS
 from habitue.core.workspace import Workspace
+from habitue.protect import consent
 from habitue.protect.identities import GUEST
-from habitue.serve import registry, scorer, shop, state
+from habitue.serve import about, counts, experiments, foretold, operational, registry, scorer, shop, state
+from habitue.serve.counts import Line
 from habitue.serve.metrics import Metrics
+from habitue.serve.operational import Followed
 from habitue.serve.persons import Persons
 from habitue.serve.problems import Problem
-from habitue.serve.rules import Book
+from habitue.serve.rules import Rules
 from habitue.serve.scorer import Answer, Question
-from habitue.serve.shop import Shop, Snapshot
+from habitue.serve.shop import Shop
 from habitue.serve.state import Base, Row, Shopper, Shoppers
+from habitue.serve.traces import Traces
 
-Load = Callable[[dt.datetime], Snapshot]  # since when the server runs -> the workspace as it is now
+Read = Callable[[], Awaitable[Path]]  # the workspace as it is now -> a folder of files to answer from (shop.py)
 Clock = Callable[[], dt.datetime]
+Expose = Callable[[list[Row]], Awaitable[None]]  # rows of EXPOSURES -> on the disk
 
+LISTED = 100_000  # people whose next steps are counted while a model is tried out
+OUTCOMES = ("Product Clicked", "Product Added", "Order Completed")
 _log = logging.getLogger("habitue.serve")
 
 
@@ -53,27 +66,53 @@ class Config:
     hot: int = state.HOT
 
 
+@dataclass(frozen=True)
+class Served:
+    """A list as it goes out."""
+
+    recommendation_id: str  # 32 characters; what follows from the list names it
+    answer: Answer
+    arms: dict[str, str]  # experiment -> arm met
+
+
 class Desk:
-    """Answers for one workspace. `flush` brings what was received into the lake; `load` None = it never answers."""
+    """Answers for one workspace. `flush` brings what was received into the lake; `read` None = it never answers.
+
+    `expose` keeps what was shown to whom; None = no experiment runs.
+    """
 
     def __init__(
         self,
         workspace: Workspace,
-        load: Load | None,
+        read: Read | None,
         *,
         config: Config | None = None,
         flush: Callable[[], Awaitable[Any]] | None = None,
+        expose: Expose | None = None,
+        followed: Followed | None = None,
         clock: Clock = now,
     ) -> None:
         self.workspace, self.config, self.metrics = workspace, config or Config(), Metrics()
-        self.rules = Book(workspace.state)
-        self._load, self._flush, self._clock = load, flush, clock
-        self._began = now()
+        followed = followed or Followed(workspace.state)
+        self.rules = Rules(workspace.state, followed)
+        section = operational.config(workspace.state)
+        self.trials = experiments.Trials(workspace.state, followed, section.hold_out, section.hold_out_lists)
+        self.personas = about.Personas(workspace.state)
+        self.listeners: list[Callable[[list[Row]], None]] = []  # hear of events once answers know them
+        self.traces = Traces()
+        self._expose = expose
+        self._newest: dt.datetime | None = None  # event since the server began
+        self._withdrawn: dict[int, float] = {}  # who took a consent back since the lake was read -> when
+        self._read, self._flush, self._clock = read, flush, clock
         self._shop: Shop | None = None
+        self._tried: Shop | None = None  # with the model that is tried out
+        self._canary: registry.Canary | None = None
+        self._listed: dict[int, str] = {}  # person -> the version of the last list, while one is tried out
         self._shoppers: Shoppers | None = None
         self._early: list[Row] = []  # events that came before the first reading had ended
         self._unknown = False  # a product came that the catalogue does not know
         self._since = 0  # events since the last reading
+        self._bought: list[tuple[int, Line]] = []  # that no reading holds, each with how many events had come
         self._read_at = -1e9
         self._marks: list[int] = []  # of what the lake held beside events
         self._failed: str | None = None  # the model that could not be read, not to be tried every second
@@ -101,6 +140,8 @@ class Desk:
 
     async def start(self) -> None:
         """Read the workspace, then answer and renew. Raises HabitueError."""
+        experiments.declare(self.workspace.state)
+        self.trials.recall(self.workspace.lake)
         await self.renew()
         self._renewal = asyncio.create_task(self._renew_now_and_then())
 
@@ -118,11 +159,56 @@ class Desk:
             return
         self._since += len(events)
         believed = self._shoppers.take(events)
+        self._count(believed)
         index = self.shop.index
         self._unknown |= any(event["item_id"] is not None and event["item_id"] not in index for event in believed)
-        for event in events:
-            if event["received_at"] is not None:
-                self.metrics.lag.add(seconds=max((now() - event["received_at"]).total_seconds(), 0.0))
+        moments = [event["at"] for event in believed]
+        self._newest = max(moments if self._newest is None else [*moments, self._newest], default=None)
+        for event in believed if self._listed else ():
+            version = self._listed.get(self._shoppers.persons.person(event["user_key"]))
+            if version is not None and event["kind"] in OUTCOMES and not event["line"]:
+                self.metrics.outcomes.add(version, event["kind"])
+        for heard in self.listeners:
+            heard(believed)
+        for received, alike in itertools.groupby(events, itemgetter("received_at")):  # those of one request
+            if received is not None:
+                lag = max((now() - received).total_seconds(), 0.0)
+                self.metrics.lag.add(seconds=lag, times=len(list(alike)))
+
+    def _count(self, believed: list[Row]) -> None:
+        """Let purchases move what everybody buys and what stands in one order; of those who may be counted."""
+        persons = self.shoppers.persons
+        lines = []
+        for event in believed:
+            person = persons.person(event["user_key"])
+            if (one := counts.line(event, person)) is not None and not self._withheld(person):
+                lines.append(one)
+        if lines:
+            self._bought += [(self.shoppers.taken, one) for one in lines]
+            self._move(lines)
+
+    def _move(self, lines: list[Line]) -> None:
+        """Count lines on in what is served, once each."""
+        for served in (self._shop, self._tried):
+            if served is None:
+                continue
+            bought: dict[int, dict[float, set[int]]] = {}
+            for person, day, place in served.counts.take(lines):
+                bought.setdefault(person, {}).setdefault(day, set()).add(place)
+            if served.counts.follows is not None:
+                for person, days in bought.items():
+                    served.counts.follows.take(self.shoppers.of(person).orders(served.index), days)
+
+    def _withheld(self, person: int) -> bool:
+        members = self.shoppers.persons.members(person)
+        withheld = self.shop.snapshot.withheld
+        return not (withheld.isdisjoint(members) and self._withdrawn.keys().isdisjoint(members))
+
+    def on_consents(self, said: list[Consent]) -> None:
+        """Take statements of consent: who withdraws one is answered as nobody from now on."""
+        for key, purpose, granted, _, _ in said:
+            if purpose in (consent.ANALYTICS, consent.PERSONALISATION) and not granted:
+                self._withdrawn[key] = time.monotonic()
 
     def key(self, *, user_id: str | None = None, anonymous_id: str | None = None) -> int | None:
         """Return the key of somebody named, or None for nobody this shop has met."""
@@ -135,28 +221,89 @@ class Desk:
 
     def shopper(self, key: int | None) -> Shopper | None:
         """Return who may be answered in person; None for nobody, and for who did not agree to it."""
-        shop, shoppers = self.shop, self.shoppers
+        shoppers = self.shoppers
         if key is None:
             return None
         shopper = shoppers.of(key)
-        members = shoppers.persons.members(shoppers.persons.person(key))
-        return None if members & shop.snapshot.withheld else shopper
+        return None if self._withheld(shoppers.persons.person(key)) else shopper
 
     def recommend(self, key: int | None, question: Question) -> Answer:
         """Answer one question. Raises Problem."""
         began = time.perf_counter()
-        answer = scorer.recommend(self.shop, self.shopper(key), question, self.rules.now(), now=self._clock())
+        shop = self._shop_of(key)
+        answer = scorer.recommend(shop, self.shopper(key), question, self.rules.now(), now=self._clock())
         self.metrics.answered.add(seconds=time.perf_counter() - began)
         self.metrics.answers.add(question.placement, answer.model, answer.fallback or "none")
         return answer
 
-    def predict(self, key: int) -> tuple[dict[str, float], dict[str, float | None]]:
-        """Return what is foretold of somebody, and the declared features it was told from. Raises Problem."""
+    def _shop_of(self, key: int | None) -> Shop:
+        """Return the shop somebody is answered from: that of the model tried out, for its share of the people.
+
+        While one is tried out it is counted what is done after the lists of each.
+        """
+        if self._tried is None or self._canary is None or key is None:
+            return self.shop
+        person = self.shoppers.persons.person(key)
+        found = self._tried if self._canary.gets(person) else self.shop
+        version = found.snapshot.version or "none"
+        self.metrics.lists.add(version)
+        self._listed[person] = version
+        if len(self._listed) > LISTED:
+            self._listed.pop(next(iter(self._listed)))
+        return found
+
+    async def serve(self, key: int | None, question: Question) -> Served:
+        """Answer one question as the experiments that run want it, and keep what was shown. Raises Problem.
+
+        A list that cannot be kept goes out all the same, is counted (habitue_exposures_total) and said in the log.
+        """
+        name = secrets.token_hex(16)
+        person, met = None, []
+        if self._expose is not None and key is not None and self.trials.running() and self.shopper(key) is not None:
+            persons = self.shoppers.persons
+            person = persons.person(key)
+            met = self.trials.of(person, persons.members(person), question.placement)
+        with self.traces.span("rank", placement=question.placement) as span:
+            answer = self.recommend(key, experiments.changed(question, met, seed=int(name, 16)))
+            if span is not None:
+                span.set_attributes({"model": answer.model, "fallback": answer.fallback or "none"})
+        if met and person is not None and self._expose is not None:
+            at = self._clock()
+            shown = experiments.rows(met, answer, question.placement, recommendation_id=name, person=person, at=at)
+            try:
+                with self.traces.span("expose", experiments=len(met)):
+                    await self._expose(shown)
+                self.trials.shown(met, person, at)
+                self.metrics.exposures.add("kept", by=len(met))
+            except LakeError as error:
+                self.metrics.exposures.add("lost", by=len(met))
+                _log.error("what was shown could not be kept: %s", error)
+        return Served(name, answer, {one.experiment.name: one.arm for one in met})
+
+    def moment(self) -> tuple[dt.datetime, dt.datetime, bool]:
+        """Return as of when somebody is told about, the time now, and whether the data are stale (about.py)."""
+        present = self._clock()
+        newest = max((one for one in (self.shop.snapshot.newest, self._newest) if one is not None), default=None)
+        as_of, stale = about.moment(newest, present)
+        return as_of, present, stale
+
+    def predict(self, key: int) -> dict[str, Any]:
+        """Return what is foretold of somebody, as /v1/predictions says it. Raises Problem."""
         shopper = self.shopper(key)
         if shopper is None:
             raise Problem(403, "no_consent", "This customer has not agreed to personal answers", "Do without it")
-        moment = self._clock()
-        return dict(scorer.predictions(self.shop, shopper, now=moment)), shopper.values(moment)
+        as_of, present, stale = self.moment()
+        (told,) = foretold.predictions(self.shop, [shopper], now=as_of)
+        return about.predicted(self.shop, told, as_of=as_of, now=present, stale=stale)
+
+    def known(self, key: int) -> dict[str, Any]:
+        """Return what is known of somebody, as /v1/users says it; little of who did not agree to it."""
+        shopper = self.shopper(key)
+        as_of, present, stale = self.moment()
+        persons = self.shoppers.persons
+        persona = None if shopper is None else self.personas.of(persons.members(persons.person(key)))
+        told = about.known(shopper, as_of=as_of, now=present, stale=stale)
+        return {"may_be_personal": shopper is not None, "persona": persona, **told}
 
     def aliases(self, key: int, kind: str) -> list[str]:
         """Return somebody's raw ids of one kind, for the shop itself."""
@@ -177,30 +324,51 @@ class Desk:
     async def renew(self) -> None:
         """Read the workspace again and go over to what was read. Raises HabitueError; then all stays as it was."""
         self._read_at, self._unknown, self._since = time.monotonic(), False, 0
+        flushed = self._read_at if self._flush is not None and self.ready else 0.0
         self._marks = self._changes()
-        if self._flush is not None and self.ready:
-            await self._flush()
-        loop = asyncio.get_running_loop()
+        assert self._read is not None, "a desk without a lake to read was started"
         try:
-            made, base = await loop.run_in_executor(self._reader, self._read)
+            taken = 0
+            if self._flush is not None and self._shoppers is not None:
+                taken = self._shoppers.taken  # all of them are in what is flushed now
+                await self._flush()
+            folder = await self._read()
+            loop = asyncio.get_running_loop()
+            made, tried, base = await loop.run_in_executor(self._reader, self._opened, folder)
         except HabitueError:
             self.metrics.refreshes.add("failed")
             raise
         if self._shoppers is None:
             persons = Persons(self.workspace.identities)
-            self._shoppers = Shoppers(base, persons, hot=self.config.hot)
+            self._shoppers = Shoppers(base, persons, hot=self.config.hot, searches=made.searches)
             self._shop = made
             self.on_events(self._early)
             self._early = []
-        self._shop = made
-        self._shoppers.rebase(base, made.snapshot.stored)
+        self._shop, self._tried = made, tried
+        if tried is None:
+            self._listed.clear()
+        self._shoppers.rebase(base, taken=taken)
+        self._bought = [(number, one) for number, one in self._bought if number > taken]
+        self._move([one for _, one in self._bought])
+        self._shoppers.searches = made.searches
+        self._withdrawn = {key: at for key, at in self._withdrawn.items() if at >= flushed}
         self.metrics.refreshes.add("done")
         _log.info("serving %s of %s products", made.snapshot.version or "no model", len(made.items))
 
-    def _read(self) -> tuple[Shop, Base]:
-        assert self._load is not None, "a desk without a lake to read was started"
-        snapshot = self._load(self._began)
-        return shop.make(snapshot), state.lay_out(snapshot.events, self.workspace.state)
+    def _opened(self, folder: Path) -> tuple[Shop, Shop | None, Base]:
+        models = self.workspace.models
+        made, self._canary = shop.opened(folder, models=models, before=self._shop), registry.canary(models)
+        if self._canary is None:
+            return made, None, state.mapped(folder)
+        before = self._tried or made  # the same products: a customer's sets are laid out for both
+        if before.index is not made.index:
+            before = made
+        try:
+            tried = shop.opened(folder, models=models, before=before, version=self._canary.version)
+        except HabitueError as error:
+            _log.error("a model cannot be tried out: %s", error)
+            return made, None, state.mapped(folder)
+        return made, tried, state.mapped(folder)
 
     async def _renew_now_and_then(self) -> None:
         while True:
@@ -218,6 +386,7 @@ class Desk:
         promoted = self._promoted()
         return (
             (promoted != self.shop.snapshot.version and promoted != self._failed)
+            or (registry.canary(self.workspace.models) != self._canary and self._failed is None)
             or (self._unknown and ago >= self.config.new_products_s)
             or self._since >= self.config.events
             or (self._since > 0 and ago >= self.config.at_most_s)

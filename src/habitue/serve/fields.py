@@ -20,7 +20,7 @@ LONGEST_WORD = 4_096  # characters of any one value; ids are held to less by wha
 
 @dataclass(frozen=True)
 class Field:
-    """One value: text, whole (a whole number), number, yes (true or false), words (a list of text)."""
+    """One value: text, whole (a whole number), number, yes (true or false), words (a list of text), base64, rows."""
 
     name: str
     kind: str
@@ -36,6 +36,8 @@ class Field:
             "number": {"type": "number"},
             "yes": {"type": "boolean"},
             "words": {"type": "array", "items": text},
+            "base64": {"type": "string", "contentEncoding": "base64"},
+            "rows": {"type": "array", "items": {"type": "object"}},
         }
         return kinds[self.kind]
 
@@ -61,9 +63,9 @@ def of_query(request: Asked, fields: Sequence[Field]) -> dict[str, Any]:
     return _complete(found, fields)
 
 
-async def of_body(request: Asked, fields: Sequence[Field]) -> dict[str, Any]:
-    """Return the values of a JSON object in the body. Raises Problem 400."""
-    told = await an_object(request)
+async def of_body(request: Asked, fields: Sequence[Field], *, longest: int = LONGEST_BODY) -> dict[str, Any]:
+    """Return the values of a JSON object in the body of at most `longest` bytes. Raises Problem 400."""
+    told = await an_object(request, longest=longest)
     found = {}
     for name, value in _known(told, fields):
         if value is not None:
@@ -71,22 +73,22 @@ async def of_body(request: Asked, fields: Sequence[Field]) -> dict[str, Any]:
     return _complete(found, fields)
 
 
-async def an_object(request: Asked) -> dict[str, Any]:
+async def an_object(request: Asked, *, longest: int = LONGEST_BODY) -> dict[str, Any]:
     """Return the JSON object in the body. Raises Problem 400."""
-    told = await parsed(request)
+    told = await parsed(request, longest=longest)
     if not isinstance(told, dict):
         raise Problem(400, "invalid_request", "The body is no JSON object", "Send an object, in braces")
     return told
 
 
-async def parsed(request: Asked) -> Any:
+async def parsed(request: Asked, *, longest: int = LONGEST_BODY) -> Any:
     """Return the JSON of the body, an empty object where there is none. Raises Problem 400 and 408."""
     parts, size = [], 0
     async for part in request.stream():
         parts.append(part)
         size += len(part)
-        if size > LONGEST_BODY:
-            raise Problem(400, "too_large", f"The body is longer than {LONGEST_BODY:,} bytes", "Ask for less at once")
+        if size > longest:
+            raise Problem(400, "too_large", f"The body is longer than {longest:,} bytes", "Ask for less at once")
     try:
         return json.loads(b"".join(parts) or b"{}")
     except (ValueError, RecursionError) as error:

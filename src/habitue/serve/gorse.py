@@ -28,8 +28,9 @@ async def recommend(request: Asked) -> Response[Any]:
     user_id = request.path_params["user_id"]
     category = str(request.path_params.get("category") or request.query_params.get("category", ""))
     n, offset = _page(request)
-    answer = desk.recommend(desk.key(user_id=user_id), Question(n=n + offset, filters=Filters(category=category)))
-    return _list(request, answer, n, offset)
+    question = Question(n=n + offset, filters=Filters(category=category))
+    served = await desk.serve(desk.key(user_id=user_id), question)
+    return _list(request, served.answer, n, offset)
 
 
 @post("/api/session/recommend", status_code=200)

@@ -6,7 +6,7 @@
 | secret | on the shop's own servers | everything its scopes say, about named users too |
 
 A key is `hbw_` or `hbs_`, 8 hex digits that name it (they stand in lists and in the audit log), and 43 characters of
-secret randomness. `state/keys.sqlite`, readable by its owner alone, holds the SHA-256 of the whole: it is drawn, not
+secret randomness. The operational store (operational.py) holds the SHA-256 of the whole: it is drawn, not
 chosen by a person, so there is nothing to guess and a slow hash would bring nothing. A rotated key goes on for a
 while beside its successor.
 
@@ -20,44 +20,35 @@ Without any key the server answers everybody, and therefore listens on this mach
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
-import os
+import logging
 import secrets
-import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from habitue.core.errors import LakeError, UsageError, did_you_mean
+from habitue.serve import operational
+from habitue.serve.operational import Book, Followed
 from habitue.serve.problems import Problem
 
-FILE = "keys.sqlite"
 KINDS = ("write", "secret")
 PREFIX = {"write": "hbw", "secret": "hbs"}
 COLLECT, RECOMMEND, PREDICT = "collect", "recommend", "predict"
-USERS, CATALOGUE, TOKENS = "users", "catalogue", "tokens"
+USERS, CATALOGUE, TOKENS, JOBS = "users", "catalogue", "tokens", "jobs"
 SCOPES = {  # what each kind may be given, and gets unless told otherwise
     "write": (COLLECT, RECOMMEND),
-    "secret": (COLLECT, RECOMMEND, PREDICT, USERS, CATALOGUE, TOKENS),
+    "secret": (COLLECT, RECOMMEND, PREDICT, USERS, CATALOGUE, TOKENS, JOBS),
 }
 RATE = {"write": 1_000.0, "secret": 1_000.0}  # requests a second
 BURST_S = 2.0  # a key may spend so many seconds of its rate at once
 TOKEN_S = 3_600  # a user token lives so long unless asked otherwise
 TOKEN_MOST_S = 86_400
+_log = logging.getLogger("habitue.serve")
 LOOK_S = 1.0  # how often the file is looked at: a revoked key is refused within a second
-_SCHEMA = """
-CREATE TABLE keys (
-  id TEXT PRIMARY KEY, kind TEXT NOT NULL, hash TEXT NOT NULL, scopes TEXT NOT NULL, rate REAL NOT NULL,
-  made_at REAL NOT NULL, ends_at REAL, note TEXT NOT NULL  -- seconds since 1970; ends_at null: until it is revoked
-);
-CREATE TABLE signing (secret BLOB NOT NULL);
-CREATE TABLE audit (at REAL NOT NULL, key TEXT NOT NULL, action TEXT NOT NULL, result TEXT NOT NULL);
-"""
 
 
 @dataclass(frozen=True)
@@ -98,18 +89,19 @@ def create(
     name, now = secrets.token_hex(4), time.time()
     text = f"{PREFIX[kind]}_{name}_{secrets.token_urlsafe(32)}"
     key = Key(name, kind, tuple(scopes) or SCOPES[kind], float(rate), now, None, note)
-    with _book(state) as book:
+    with operational.change(state) as book:
         book.execute(
             "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (key.id, kind, _hash(text), json.dumps(key.scopes), key.rate, now, None, note),
         )
+        book.changed()
         _note(book, key.id, "create", "done")
     return key, text
 
 
 def listed(state: Path) -> list[Key]:
     """Return every key ever made, oldest first."""
-    with _book(state) as book:
+    with operational.change(state) as book:
         return [key for key, _ in _keys(book)]
 
 
@@ -134,7 +126,7 @@ def user_token(state: Path, user_id: str, *, key: str = "", lives_s: int = TOKEN
     """
     if not 1 <= lives_s <= TOKEN_MOST_S:
         raise _wrong(f"a user token of {lives_s:,} seconds", f"Give 1 to {TOKEN_MOST_S:,} seconds")
-    with _book(state) as book:
+    with operational.change(state) as book:
         secret = _signing(book)
     ends = int((time.time() if now is None else now) + lives_s)
     said = json.dumps([user_id, ends, key], ensure_ascii=False, separators=(",", ":")).encode()
@@ -143,8 +135,8 @@ def user_token(state: Path, user_id: str, *, key: str = "", lives_s: int = TOKEN
 
 def audit(state: Path, *, newest: int = 100) -> list[tuple[float, str, str, str]]:
     """Return (at, key id, action, result) of what was done with keys, newest first; it never names a person."""
-    with _book(state) as book:
-        rows = book.execute("SELECT at, key, action, result FROM audit ORDER BY rowid DESC LIMIT ?", (newest,))
+    with operational.change(state) as book:
+        rows = book.execute("SELECT at, key, action, result FROM audit ORDER BY at DESC LIMIT ?", (newest,))
         return [(float(at), str(key), str(action), str(result)) for at, key, action, result in rows]
 
 
@@ -161,11 +153,16 @@ class Door:
     """The keys as a running server uses them; the file is read again when it has changed."""
 
     state: Path
+    followed: Followed = field(init=False)
     _keys: dict[str, tuple[Key, str]] = field(default_factory=dict)
     _secret: bytes = b""
     _looked: float = -1.0
     _seen: object = None
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Follow the store."""
+        self.followed = Followed(self.state)
 
     def empty(self) -> bool:
         """Whether no key was ever made, so that there is nobody to tell apart."""
@@ -197,7 +194,7 @@ class Door:
         self._refresh()
         try:
             said, signature = (_unb64(part) for part in token.split("."))
-        except (ValueError, binascii.Error) as error:
+        except ValueError as error:
             raise _no_token("This is no user token") from error
         if not hmac.compare_digest(_sign(self._secret, said), signature):
             raise _no_token("The user token was not signed by this server")
@@ -211,7 +208,7 @@ class Door:
     def note(self, key: Key, action: str, result: str) -> None:
         """Write what was done with a key into the audit log."""
         if key is not ANYBODY:
-            with _book(self.state) as book:
+            with operational.change(self.state) as book:
                 _note(book, key.id, action, result)
 
     def _known(self, text: str | None) -> Key:
@@ -241,26 +238,37 @@ class Door:
         bucket.left -= 1
 
     def _refresh(self) -> None:
-        """Read the keys again when the file has changed, looking once a second at most."""
+        """Read the keys again when the file has changed, looking once a second at most.
+
+        Until they could be read everybody is refused: keys that are not known are not keys that were never made.
+        """
         now = time.monotonic()
         if self._looked >= 0 and now - self._looked < LOOK_S:
             return
+        self._looked = -1.0
+        seen = self.followed.now()
+        if seen != self._seen:
+            self._read(seen)
         self._looked = now
-        path = self.state / FILE
-        seen = None if not path.exists() else (path.stat().st_mtime_ns, path.stat().st_size, path.stat().st_ino)
-        if seen == self._seen:
+
+    def _read(self, seen: object) -> None:
+        if seen is None:
+            self._keys, self._secret, self._seen = {}, b"", None
+            return
+        try:
+            with operational.change(self.state) as book:
+                self._keys = {key.id: (key, hashed) for key, hashed in _keys(book)}
+                self._secret = _signing(book)
+        except LakeError:
+            if not self.followed.remote or self._seen is None:
+                raise
+            _log.exception("the keys known so far hold until the database is back")
             return
         self._seen = seen
-        if seen is None:
-            self._keys, self._secret = {}, b""
-            return
-        with _book(self.state) as book:
-            self._keys = {key.id: (key, hashed) for key, hashed in _keys(book)}
-            self._secret = _signing(book)
 
 
 def _end(state: Path, name: str, action: str, at: float) -> Key:
-    with _book(state) as book:
+    with operational.change(state) as book:
         found = {key.id: key for key, _ in _keys(book)}
         key = found.get(name)
         if key is None or key.ended(time.time()):
@@ -269,49 +277,24 @@ def _end(state: Path, name: str, action: str, at: float) -> Key:
                 "See them with: habitue keys list",
             )
         book.execute("UPDATE keys SET ends_at = ? WHERE id = ?", (at, name))
+        book.changed()
         _note(book, name, action, "done")
     return key
 
 
-@contextmanager
-def _book(state: Path) -> Iterator[sqlite3.Connection]:
-    """Open the keys for a change: all of it is kept, or nothing. Raises LakeError."""
-    path = state / FILE
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-        book = sqlite3.connect(path, timeout=5.0, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
-        raise _unusable(error) from error
-    try:
-        book.execute("BEGIN IMMEDIATE")
-        if not book.execute("PRAGMA user_version").fetchone()[0]:
-            for statement in _SCHEMA.split(";\n"):
-                book.execute(statement)
-            book.execute("INSERT INTO signing VALUES (?)", (secrets.token_bytes(32),))
-            book.execute("PRAGMA user_version = 1")
-        yield book
-        book.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise _unusable(error) from error
-    finally:
-        book.close()  # undoes what was not committed
-
-
-def _keys(book: sqlite3.Connection) -> list[tuple[Key, str]]:
-    rows = book.execute("SELECT id, kind, scopes, rate, made_at, ends_at, note, hash FROM keys ORDER BY rowid")
+def _keys(book: Book) -> list[tuple[Key, str]]:
+    rows = book.execute("SELECT id, kind, scopes, rate, made_at, ends_at, note, hash FROM keys ORDER BY made_at, id")
     return [
         (Key(str(name), str(kind), tuple(json.loads(scopes)), rate, made_at, ends_at, str(note)), str(hashed))
         for name, kind, scopes, rate, made_at, ends_at, note, hashed in rows
     ]
 
 
-def _signing(book: sqlite3.Connection) -> bytes:
-    return bytes(book.execute("SELECT secret FROM signing").fetchone()[0])
+def _signing(book: Book) -> bytes:
+    return bytes(book.execute("SELECT secret FROM signing")[0][0])
 
 
-def _note(book: sqlite3.Connection, key: str, action: str, result: str) -> None:
+def _note(book: Book, key: str, action: str, result: str) -> None:
     book.execute("INSERT INTO audit VALUES (?, ?, ?, ?)", (time.time(), key, action, result))
 
 
@@ -337,12 +320,3 @@ def _no_token(found: str) -> Problem:
 
 def _wrong(found: str, remedy: str) -> UsageError:
     return UsageError("keys", found=found, consequence="Nothing was changed", remedy=remedy)
-
-
-def _unusable(error: Exception) -> LakeError:
-    return LakeError(
-        FILE,
-        found=f"the keys of the server cannot be used ({error})",
-        consequence="Nobody could be told apart, so nobody is answered",
-        remedy="Check that the folder state/ may be written and the file is whole",
-    )

@@ -48,11 +48,12 @@ class Histogram:
     counts: dict[Labels, list[int]] = field(default_factory=dict)
     sums: dict[Labels, float] = field(default_factory=dict)
 
-    def add(self, *labels: str, seconds: float) -> None:
-        """Count one that took so many seconds."""
-        counts = self.counts.setdefault(labels, [0] * (len(SECONDS) + 1))
-        counts[bisect.bisect_left(SECONDS, seconds)] += 1
-        self.sums[labels] = self.sums.get(labels, 0.0) + seconds
+    def add(self, *labels: str, seconds: float, times: int = 1) -> None:
+        """Count one, or several alike, that took so many seconds."""
+        if (counts := self.counts.get(labels)) is None:
+            counts = self.counts[labels] = [0] * (len(SECONDS) + 1)
+        counts[bisect.bisect_left(SECONDS, seconds)] += times
+        self.sums[labels] = self.sums.get(labels, 0.0) + seconds * times
 
     def lines(self) -> list[str]:
         """Return the metric as text."""
@@ -87,9 +88,25 @@ class Metrics:
     refreshes: Counter = field(
         default_factory=lambda: Counter("habitue_refreshes_total", "Readings of the lake and the model", ("result",))
     )
+    exposures: Counter = field(
+        default_factory=lambda: Counter(
+            "habitue_exposures_total", "Lists kept for experiments, once for each experiment", ("result",)
+        )
+    )
     lag: Histogram = field(
         default_factory=lambda: Histogram(
             "habitue_event_ingest_lag_seconds", "From the moment an event came to the moment answers know it"
+        )
+    )
+
+    lists: Counter = field(
+        default_factory=lambda: Counter(
+            "habitue_model_lists_total", "Lists while a model is tried out, by its version", ("version",)
+        )
+    )
+    outcomes: Counter = field(
+        default_factory=lambda: Counter(
+            "habitue_model_outcomes_total", "What customers did after such a list", ("version", "kind")
         )
     )
 
@@ -100,6 +117,9 @@ class Metrics:
             self.answers,
             self.answered,
             self.refreshes,
+            self.exposures,
+            self.lists,
+            self.outcomes,
             self.lag,
             *more,
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from litestar import Litestar, Response, get
 from litestar.enums import ScopeType
+from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +22,7 @@ from habitue.serve import metrics
 from habitue.serve.desk import Desk
 from habitue.serve.fields import Asked, Field
 from habitue.serve.metrics import Counter
+from habitue.serve.traces import Traces
 
 requests = logging.getLogger("habitue.requests")
 
@@ -40,7 +42,11 @@ CODES = {
     "403": "The key may not do this, or the customer has not agreed to it",
     "404": "There is no such path, product or customer",
     "405": "The path takes another method",
+    "408": "The body came too slowly",
+    "409": "The job is not in a state for that",
+    "410": "The result is no longer whole",
     "429": "More than this key may ask; come back as Retry-After says",
+    "431": "The path, its query and the headers are longer than 128 kB",
     "503": "The server cannot answer or store now",
 }
 OPEN = ("/health/live", "/health/ready", "/metrics", "/openapi.json")
@@ -61,8 +67,16 @@ class Watch(ASGIMiddleware):
                 status = message["status"]
             await send(message)
 
+        traces: Traces = scope["litestar_app"].state.traces
+        carried = {} if traces.provider is None else _carried(scope)
         try:
-            await next_app(scope, receive, watched)
+            with traces.span(str(scope.get("method")), carried=carried) as span:
+                await next_app(scope, receive, watched)
+                if span is not None:
+                    path = str(scope.get("path_template") or "none")
+                    span.update_name(f"{scope.get('method')} {path}")
+                    span.set_attributes({"http.route": path, "http.request.method": str(scope.get("method"))})
+                    span.set_attribute("http.response.status_code", status)
         finally:
             seconds = time.perf_counter() - began
             route, method = str(scope.get("path_template") or "none"), str(scope.get("method"))
@@ -79,6 +93,12 @@ class Watch(ASGIMiddleware):
                 requests.info(json.dumps(told))
 
 
+def _carried(scope: Scope) -> dict[str, str]:
+    """Return the headers that tell whose work this request is part of (W3C Trace Context)."""
+    names = (b"traceparent", b"tracestate")
+    return {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in names}
+
+
 @get("/health/live")
 async def live() -> dict[str, bool]:
     """Say that the server runs."""
@@ -90,10 +110,11 @@ async def ready(request: Asked) -> Response[dict[str, Any]]:
     """Say whether it can answer, and with which model."""
     desk: Desk = request.app.state.desk
     version = desk.shop.snapshot.version if desk.ready else None
-    return Response({"ready": desk.ready, "model_version": version}, status_code=200 if desk.ready else 503)
+    told = {"ready": desk.ready, "model_version": version, "retrieval": desk.shop.retrieval if desk.ready else None}
+    return Response(told, status_code=200 if desk.ready else 503)
 
 
-@get("/metrics")
+@get("/metrics", opt={"type": "text/plain"})
 async def prometheus(request: Asked) -> Response[str]:
     """Return everything counted, in Prometheus' text format."""
     desk: Desk = request.app.state.desk
@@ -102,7 +123,15 @@ async def prometheus(request: Asked) -> Response[str]:
     info = Counter("habitue_model_info", "The model that answers", ("model", "version"), gauge=True)
     if desk.ready:
         info.set(desk.shop.model, desk.shop.snapshot.version or "none", to=1)
-    return Response(desk.metrics.text(desk.gauges(), (received, info)), media_type=metrics.CONTENT_TYPE)
+    recall = Counter("habitue_retrieval_recall", "Share of the exact list that shortlists have", ("at",), gauge=True)
+    for at, share in desk.shop.retrieval.items() if desk.ready else ():
+        if isinstance(share, float):
+            recall.set(at.removeprefix("recall_at_"), to=share)
+    deaths = Counter("habitue_background_deaths", "Times the process for work in the background died")
+    deaths.add(by=0 if request.app.state.child is None else request.app.state.child.deaths)
+    streams = {("habitue_live_streams", "People who listen to /v1/live"): float(len(request.app.state.live))}
+    text = desk.metrics.text(desk.gauges() | streams, (received, info, recall, deaths))
+    return Response(text, media_type=metrics.CONTENT_TYPE)
 
 
 @get("/openapi.json")
@@ -119,7 +148,7 @@ def described(app: Litestar) -> dict[str, Any]:
             path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
             for method in sorted(handler.http_methods - {"OPTIONS", "HEAD"}):
                 about = paths.setdefault(path, {})
-                about[method.lower()] = _operation(path, method, handler.opt, handler.fn.__doc__, handler.fn.__name__)
+                about[method.lower()] = _operation(path, method, handler)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Habitue", "version": __version__, "description": "One customer model for a shop."},
@@ -136,7 +165,8 @@ def described(app: Litestar) -> dict[str, Any]:
     }
 
 
-def _operation(path: str, method: str, opt: dict[str, Any], doc: str | None, name: str) -> dict[str, Any]:
+def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, Any]:
+    opt, doc, name = handler.opt, handler.fn.__doc__, handler.fn.__name__
     parameters = [
         {"name": word, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": 256}}
         for word in re.findall(r"\{(\w+)\}", path)
@@ -159,7 +189,7 @@ def _operation(path: str, method: str, opt: dict[str, Any], doc: str | None, nam
         "summary": (doc or name).split("\n")[0],
         "parameters": parameters,
         "responses": {
-            "200": {"description": "Done", "content": {"application/json": {"schema": {}}}},
+            str(handler.status_code): _done(handler),
             **{code: {"description": words, "content": problem} for code, words in CODES.items()},
         },
     }
@@ -174,4 +204,16 @@ def _operation(path: str, method: str, opt: dict[str, Any], doc: str | None, nam
             "additionalProperties": False,
         }
         found["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+    elif method in ("POST", "PUT"):
+        found["requestBody"] = {
+            "description": "What the tracker or client of this route sends; it is told by its content, not its label",
+            "content": {"application/json": {"schema": {}}},
+        }
     return found
+
+
+def _done(handler: HTTPRouteHandler) -> dict[str, Any]:
+    """Describe an answer that is no error."""
+    if handler.status_code == 204:
+        return {"description": "Done"}
+    return {"description": "Done", "content": {handler.opt.get("type", "application/json"): {"schema": {}}}}

@@ -15,7 +15,7 @@ from typing import Any
 
 from litestar import Response, post
 
-from habitue.serve.answers import admitted, recommendation_id
+from habitue.serve.answers import admitted
 from habitue.serve.desk import Desk
 from habitue.serve.fields import Asked, an_object
 from habitue.serve.keys import RECOMMEND
@@ -42,11 +42,12 @@ async def recommendations(request: Asked) -> Response[Any]:
         if item and placement == "home":
             placement = "similar"
         question = Question(placement, n=n or 25, item_id=item, filters=_filters(asked))
-        answer = desk.recommend(_who(desk, asked), question)
+        served = await desk.serve(_who(desk, asked), question)
+        answer = served.answer
     except Problem as problem:
         return _failed(problem)
     listed = [{"itemId": one, "score": _share(answer, place)} for place, one in enumerate(answer.items)]
-    return _json({"itemList": listed, "recommendationId": recommendation_id()})
+    return _json({"itemList": listed, "recommendationId": served.recommendation_id})
 
 
 @post("/personalize-ranking", status_code=200)
@@ -60,12 +61,13 @@ async def ranking(request: Asked) -> Response[Any]:
         if len(given) > MOST_INPUT:
             raise _invalid(f"inputList has at most {MOST_INPUT} item ids")
         question = Question("search", n=len(given), item_ids=tuple(given), filters=_filters(asked))
-        answer = desk.recommend(_who(desk, asked), question)
+        served = await desk.serve(_who(desk, asked), question)
+        answer = served.answer
     except Problem as problem:
         return _failed(problem)
     listed = [{"itemId": one, "score": _share(answer, place)} for place, one in enumerate(answer.items)]
     rest = [{"itemId": one} for one in dict.fromkeys(given) if one not in answer.items]
-    return _json({"personalizedRanking": listed + rest, "recommendationId": recommendation_id()})
+    return _json({"personalizedRanking": listed + rest, "recommendationId": served.recommendation_id})
 
 
 async def _asked(request: Asked) -> tuple[Desk, dict[str, Any]]:

@@ -29,6 +29,12 @@ class Persons:
         self._became: dict[int, int] = {}
         self._members: dict[int, set[int]] = {}
 
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def key(self, kind: str, alias: str) -> int | None:
         """Return the key of an alias, or None; an erased one is gone at once. Raises LakeError."""
         file = self._open()

@@ -6,8 +6,8 @@
     exclude    never shown
     stock      units left; 0 = out of stock, which overrules what the catalogue says
 
-A rule is about products by item_id, category or brand, and may hold for one placement only. They lie in
-`state/rules.json`; a running server reads the file again when it has changed.
+A rule is about products by item_id, category or brand, and may hold for one placement only. They lie in the
+operational store; a running server reads them again when it has changed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from habitue.core.errors import SettingsError, UsageError, did_you_mean
-from habitue.core.settings import fill
+import polars as pl
 
-FILE = "rules.json"
+from habitue.core.errors import SettingsError, UsageError, did_you_mean
+from habitue.core.lake import Lake
+from habitue.core.schemas import EVENTS, ITEMS
+from habitue.core.settings import fill
+from habitue.serve import operational
+from habitue.serve.operational import Book, Followed
+
+RULES = "rules"  # documents of the store
+BEFORE = "rules.json"  # where they lay before there was a store
 ACTIONS = ("pin", "boost", "bury", "exclude", "stock")
 PLACEMENTS = ("home", "similar", "bought_together", "cart", "session", "search")
 
@@ -68,17 +75,22 @@ def add(
     if found:
         raise UsageError("rules", found=found, consequence="Nothing was changed", remedy=remedy)
     rule = Rule(secrets.token_hex(3), action, tuple(items), category, brand, placement, number or 0.0)
-    _write(state, (*listed(state), rule))
+    with operational.change(state) as book:
+        _moved(state, book)
+        book.put(RULES, rule.id, asdict(rule))
+        book.changed()
     return rule
 
 
 def remove(state: Path, name: str) -> Rule:
     """Take a rule away and return it. Raises UsageError for one there is not."""
-    rules = listed(state)
-    for rule in rules:
-        if rule.id == name:
-            _write(state, [other for other in rules if other.id != name])
-            return rule
+    with operational.change(state) as book:
+        _moved(state, book)
+        said = book.document(RULES, name)
+        if said is not None:
+            book.drop(RULES, name)
+            book.changed()
+            return fill(Rule, said, where=f"rule {name}")
     raise UsageError(
         "rules",
         found=f"there is no rule '{name}'",
@@ -88,48 +100,69 @@ def remove(state: Path, name: str) -> Rule:
 
 
 def listed(state: Path) -> tuple[Rule, ...]:
-    """Return the rules in the order they were made. Raises SettingsError for a file that holds none."""
-    path = state / FILE
-    if not path.exists():
-        return ()
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-            raise ValueError("no list of rules")
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            FILE,
-            found=f"the rules cannot be read ({error})",
-            consequence="Something the shop does not want to show could be shown",
-            remedy="Mend the file, or delete it and make the rules again: habitue rules add",
-        ) from error
-    return tuple(fill(Rule, one, where=f"{FILE}, rule {place}") for place, one in enumerate(found, 1))
+    """Return the rules in the order they were made. Raises LakeError, SettingsError for a file that holds none."""
+    with operational.change(state) as book:
+        _moved(state, book)
+        return tuple(fill(Rule, said, where=f"rule {said.get('id')}") for said in book.documents(RULES))
+
+
+def unknown(lake: Lake, rule: Rule) -> list[str]:
+    """Return in words what a rule names and neither a catalogue nor an event has named yet; O(products + events).
+
+    It does nothing for them until they are met. What a product's earlier versions said counts as well.
+    """
+    listed = lake.read(ITEMS, columns=["item_id", "category", "brand"])
+    items = set(listed["item_id"])
+    for part in lake.parts(EVENTS, columns=["item_id"]) if not items.issuperset(rule.items) else ():
+        items |= set(part["item_id"].unique())
+    found = [f"the product '{item}'" for item in rule.items if item not in items]
+    below = (pl.col("category") + " > ").str.starts_with(f"{rule.category} > ")
+    if rule.category and listed.filter(below).is_empty():
+        found.append(f"the category '{rule.category}'")
+    if rule.brand and listed.filter(pl.col("brand") == rule.brand).is_empty():
+        found.append(f"the brand '{rule.brand}'")
+    return found
 
 
 @dataclass
-class Book:
-    """The rules as a running server reads them: again when the file has changed."""
+class Rules:
+    """The rules as a running server reads them: again when the store has changed."""
 
     state: Path
+    followed: Followed
     version: int = 0  # counts the readings
     _seen: object = field(default=0)
     _rules: tuple[Rule, ...] = ()
 
     def now(self) -> tuple[Rule, ...]:
-        """Return the rules in force. Raises SettingsError."""
-        try:
-            stat = (self.state / FILE).stat()
-            seen: object = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        except FileNotFoundError:
-            seen = None
+        """Return the rules in force. Raises LakeError, SettingsError."""
+        seen = self.followed.now()
+        if seen is None and (self.state / BEFORE).exists():
+            seen = BEFORE
         if seen != self._seen:
-            self._rules = listed(self.state)
+            self._rules = () if seen is None else listed(self.state)
             self._seen, self.version = seen, self.version + 1
         return self._rules
 
 
-def _write(state: Path, rules: Sequence[Rule]) -> None:
-    state.mkdir(parents=True, exist_ok=True)
-    draft = state / f".{FILE}.draft"
-    draft.write_text(json.dumps([asdict(rule) for rule in rules], ensure_ascii=False, indent=1), encoding="utf-8")
-    draft.replace(state / FILE)
+def _moved(state: Path, book: Book) -> None:
+    """Take the rules of an older server's file into the store, once."""
+    path = state / BEFORE
+    if not path.exists():
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise ValueError("no list of rules")
+        rules = [fill(Rule, one, where=f"{BEFORE}, rule {place}") for place, one in enumerate(found, 1)]
+        for rule in rules:
+            book.put(RULES, rule.id, asdict(rule))
+        book.changed()
+        path.rename(path.with_suffix(".moved"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            BEFORE,
+            found=f"the rules cannot be read ({error})",
+            consequence="Something the shop does not want to show could be shown",
+            remedy="Mend the file, or delete it and make the rules again: habitue rules add",
+        ) from error

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
+from types import FrameType
 
 import uvicorn
 import uvloop
@@ -17,23 +22,30 @@ from habitue.core import settings
 from habitue.core.errors import HabitueError, UsageError
 from habitue.core.workspace import PLAN, Workspace
 from habitue.serve import app
-from habitue.serve.desk import Load
+from habitue.serve.child import Child
+from habitue.serve.problems import Problem
 from habitue.serve.streams import Address
+from habitue.serve.traces import Traces
 
 CONNECTIONS = 2_000  # at once; one more is answered with 503
 IDLE_S = 75  # a connection that says nothing is closed: longer than the pools of most clients keep theirs
+HEAD_BYTES = 128 * 1_024  # of a request's line and headers, at most
+HEAD_LIMIT = f"A path, its query and the headers have {HEAD_BYTES // 1_024} kB together"
+LINGER_S = 5.0  # a refused client that is still sending is listened to for so long, or a reset would eat its answer
 HEADERS_S = 10.0  # for the head of a request to come, from the first byte of the connection or the request on
+SWITCH_S = 0.0005  # a thread that waits for the interpreter gets it after so long
 STOP_S = 20  # for requests under way when the server is stopped
 
 
 def run(
     workspace: Workspace,
-    load: Load,
+    child: Child,
     *,
     host: str,
     port: int,
     ready: Callable[[str], None],
     follow: Sequence[Address] = (),
+    tracing: Traces | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; what was received is in the lake then. `ready` hears the address.
 
@@ -44,7 +56,7 @@ def run(
     listening = _socket(host, port)
     server = _Server(
         uvicorn.Config(
-            app.create(workspace, load=load, config=config, follow=follow),
+            app.create(workspace, child=child, config=config, follow=follow, tracing=tracing),
             log_config=None,
             access_log=False,  # a query may hold ids
             lifespan="off",  # `_serve` does it, so that what goes wrong is said in words
@@ -67,14 +79,26 @@ def run(
 class _Impatient(HttpToolsProtocol):
     """HTTP that closes a connection whose request does not begin, or whose head does not end, within HEADERS_S.
 
-    uvicorn waits for ever. Bodies have their own limit (`collecting.SLOWEST_S`), and idle connections uvicorn's.
+    A head may be HEAD_BYTES long, or as much more as arrived with its end. uvicorn waits for ever and keeps all of it.
+    Bodies have their own limit (`collecting.SLOWEST_S`), and idle connections uvicorn's.
     """
 
     _late: asyncio.TimerHandle | None = None
+    _head = 0  # bytes of the head that has not ended
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        super().data_received(data)
+        if self._late is not None:
+            self._head += len(data)
+            if self._head > HEAD_BYTES:
+                self._refuse(Problem(431, "too_large", "The head of the request is too long", HEAD_LIMIT))
 
     def on_message_begin(self) -> None:
         self._wait()
@@ -88,13 +112,30 @@ class _Impatient(HttpToolsProtocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """Refuse what is no HTTP as everything else is refused."""
+        self._refuse(
+            Problem(400, "no_http", "This is no HTTP/1.1, or its path is too long", "A path and its query have 64 kB")
+        )
+
+    def _refuse(self, problem: Problem) -> None:
+        self._stop_waiting()
+        self._refused = True
+        body = json.dumps(problem.body()).encode()
+        head = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\ncontent-type: application/json\r\n"
+        self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)  # sooner when the client ends: uvloop closes both ways
+
     def _wait(self) -> None:
         self._stop_waiting()
         self._late = self.loop.call_later(HEADERS_S, self.transport.close)
 
     def _stop_waiting(self) -> None:
+        self._head = 0
         if self._late is not None:
             self._late.cancel()
+            self._late = None
 
 
 class _Server(uvicorn.Server):
@@ -106,6 +147,11 @@ class _Server(uvicorn.Server):
         for one in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(one, self.handle_exit, one, None)
         yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End the streams first: requests under way are waited for."""
+        self.config.app.state.live.close()  # type: ignore[union-attr]
+        super().handle_exit(sig, frame)
 
 
 def _said(group: BaseExceptionGroup[BaseException]) -> HabitueError | None:
@@ -119,9 +165,22 @@ def _said(group: BaseExceptionGroup[BaseException]) -> HabitueError | None:
 
 async def _serve(server: _Server, listening: socket.socket, ready: Callable[[], None]) -> None:
     async with server.config.app.lifespan():  # type: ignore[union-attr]
+        _quiet()
         listening.listen(2_048)
         ready()
         await server.serve(sockets=[listening])
+
+
+def _quiet() -> None:
+    """Keep the interpreter from holding answers up.
+
+    The catalogue is no garbage: a full collection that walks through it takes a fifth of a second. And the thread that
+    writes events waits for its turn after each fsync as long as an answer is being made, 5 ms unless it is told else.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+    sys.setswitchinterval(SWITCH_S)
 
 
 def _socket(host: str, port: int) -> socket.socket:

@@ -3,7 +3,7 @@
     home               what comes next for this customer: the blend of all views, as `habitue recommend` ranks
     similar            products alike to one
     bought_together    products that stood in one order with one
-    cart               the same for all products of a cart, and what comes next for the customer, counted alike
+    cart               the same for all products of a cart, and, less, what comes next for the customer
     session            products alike to what was looked at in the last half hour, and what comes next, counted alike
     search             the given products, in the order of this customer
 
@@ -15,7 +15,6 @@ What a rule excludes and what is out of stock is never shown.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,15 +22,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from habitue import explain
-from habitue.core import plugins
 from habitue.core.schemas import PURCHASE
+from habitue.encode.search import SEARCHED
 from habitue.evaluate import topk
-from habitue.model import blend, live
-from habitue.model.past import Floats, Ints, Past
+from habitue.model import blend, quick
+from habitue.model.past import Floats, Histories, Ints
+from habitue.prepare.replay import EPOCH
 from habitue.serve import shop as shops
+from habitue.serve.personal import alone, personal, shortened
 from habitue.serve.problems import Problem
 from habitue.serve.rules import PLACEMENTS, Rule
 from habitue.serve.shop import Shop
@@ -40,11 +40,12 @@ from habitue.serve.state import Shopper
 SESSION = dt.timedelta(minutes=30)  # as prepare.sessions counts a visit
 SESSION_ITEMS = 20  # newest products of a session that are looked at
 CART_ITEMS = 50
+CART_SHARE = 0.7  # of what goes with the cart, beside what comes next for the customer; LOG.md, "What a cart says"
+SESSION_SHARE = 0.4  # the same of a visit; LOG.md, "What was just seen"
 MOST = 1_000  # products of one list
 LONGEST = 256  # characters of an id
 EXPLAINED = 20  # products of one list that reasons are looked for
 DIVERSE = 5  # times n candidates a diverse list is chosen from
-JUST_AFTER = 1e-6  # days: a question comes after the newest set, also where its clock runs ahead
 ADDED, REMOVED = "Product Added", "Product Removed"
 
 Mask = npt.NDArray[np.bool_]
@@ -80,6 +81,9 @@ class Question:
     diversity: float = 0.0  # 0 to 1: how much a product like one already in the list is held back
     price: float = 0.0  # -1 to 1: spreads that a product one spread dearer is raised
     explain: bool = False
+    popular: bool = False  # what everyone buys, whoever asks: an arm of an experiment
+    temperature: float = 0.0  # above 0: the list is drawn by chance, better products likelier; in spreads
+    seed: int = 0  # of that draw
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant. Raises Problem."""
@@ -117,12 +121,13 @@ class Reason:
 
 @dataclass(frozen=True)
 class _Placed:
-    """The scores of a placement [I], and where they come from."""
+    """The scores of a placement, and where they come from."""
 
-    score: Floats
+    score: Floats  # of every product, or of those that `among` names
     model: str  # blend, behaviour (its vectors), words, orders, or popular
     fallback: str | None = None
     near: Mapping[int, Floats] = field(default_factory=dict)  # product of the visit or cart -> what it adds [I]
+    among: Ints | None = None  # ascending; None = every product
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,7 @@ class Answer:
     fallback: str | None
     model: str  # what ranked: blend, behaviour (likeness by its vectors), words, orders (bought together), or popular
     version: str | None  # of the trained model that answers
+    chances: tuple[float, ...] = ()  # of each product at its place given those above; empty = nothing was drawn
 
 
 def recommend(
@@ -145,15 +151,16 @@ def recommend(
     Raises Problem: 404 unknown_item, 404 nothing_matches (strict), 503 no_products.
     """
     rules = [rule for rule in rules if rule.placement in ("", question.placement)]
-    placed = _placed(shop, shopper, question, now)
-    fallback = placed.fallback
     may = _allowed(shop, rules)
     if question.placement == "search":
         may = may & _mask(shop, question.item_ids)
     elif question.item_id in shop.index:
         may[shop.index[question.item_id]] = False
     fits = may & _fitting(shop, shopper, question)
-    if not fits.any():
+    none = not fits.any()
+    placed = _placed(shop, shopper, question, rules, may if none else fits, now)
+    fallback = placed.fallback
+    if none:
         if question.filters.strict:
             raise Problem(404, "nothing_matches", "No product fits the filters", "Ask for less, or without strict")
         if not may.any() and question.placement == "search":
@@ -161,73 +168,61 @@ def recommend(
         fits, fallback = may, "unfiltered"
     if not fits.any():
         raise Problem(503, "no_products", "There is no product that may be shown", "Import products, or change a rule")
-    score = _shaped(shop, placed.score, question, rules)
-    order = _listed(shop, score, fits, question)
+    score = _shaped(shop, placed, question, rules)
+    order, drawn = _listed(shop, score, placed.among, fits, question)
     order = _pinned(shop, order, fits, rules, question.n)
     reasons = _reasons(shop, shopper, question, order, fits, placed, now) if question.explain else ()
+    items = shop.items
     return Answer(
-        items=tuple(shop.items[i] for i in order),
-        scores=tuple(round(float(score[i]), 6) for i in order),
+        items=tuple([items[i] for i in order]),
+        scores=tuple(np.round(score[_at(placed.among, order)].astype(np.float64), 6).tolist()),
         reasons=reasons,
         fallback=fallback,
         model=placed.model,
         version=shop.snapshot.version,
+        chances=tuple(drawn.get(i, 1.0) for i in order) if drawn else (),
     )
 
 
-def personal(shop: Shop, shopper: Shopper, *, now: dt.datetime) -> Floats | None:
-    """Return the blend's scores [I] of one shopper, as `blend.score` gives them; None when it knows nothing of them.
-
-    The flagship is asked through its memory (`model.live`), every other view with the history as it is.
-    """
-    state = shop.snapshot.state
-    if state is None or not any(item in shop.index for one in shopper.sets for item in one.items):
-        return None
-    past = alone(shop, shopper, now=now)
-    total = np.zeros(len(shop.items), dtype=np.float32)
-    for name, weight in state.weights.items():
-        if name == "behaviour" and shop.reader is not None:
-            memory = shopper.remembered(shop.reader, shop.index)
-            at = max(past.day, float(memory.at[-1]) + JUST_AFTER)
-            told = live.ask(shop.reader, memory, at=at)[None]
-        else:
-            told = plugins.load("model", name, contract=("score",)).score(state.views[name], past)
-        total += weight * blend.comparable(name, told)[0]
-    return total
-
-
-def alone(shop: Shop, shopper: Shopper, *, now: dt.datetime) -> Past:
-    """Return the past of one shopper, as models are asked."""
-    return dataclasses.replace(
-        shop.past, as_of=now, histories=shopper.history(shop.index), known=np.ones(1, dtype=bool)
-    )
-
-
-def in_cart(shopper: Shopper) -> list[str]:
-    """Return what lies in the cart: added and not removed since the last order, newest last."""
-    cart: dict[str, None] = {}
-    for one in shopper.sets:
-        if one.kind == PURCHASE:
-            cart.clear()
-        for item in one.items:
-            if one.kind == ADDED:
+def in_cart(history: Histories) -> list[int]:
+    """Return the places of what lies in the cart: added and not removed since the last order, newest last."""
+    cart: dict[int, None] = {}
+    told = [history.kinds.index(kind) if kind in history.kinds else -1 for kind in (PURCHASE, ADDED, REMOVED)]
+    bought, added, removed = told
+    orders = np.flatnonzero(history.set_kind == bought)
+    for one in range(orders[-1] + 1 if len(orders) else 0, len(history.set_at)):
+        for item in _items(history, one):
+            if history.set_kind[one] in (added, removed):
                 cart.pop(item, None)
+            if history.set_kind[one] == added:
                 cart[item] = None
-            elif one.kind == REMOVED:
-                cart.pop(item, None)
     return list(cart)
 
 
-def in_session(shopper: Shopper, now: dt.datetime) -> list[str]:
-    """Return the products of the visit that goes on, newest first, each once; none after half an hour of silence."""
-    met: dict[str, None] = {}
-    end = now
-    for one in reversed(shopper.sets):
-        if end - one.at > SESSION or len(met) >= SESSION_ITEMS:
+def _seen(history: Histories) -> Histories:
+    """Leave out searches: who named a product has not seen it."""
+    names = np.array([kind != SEARCHED for kind in history.kinds])
+    return history.keep_sets(names[history.set_kind])
+
+
+def in_session(history: Histories, now: dt.datetime) -> list[int]:
+    """Return the places of the products of the visit that goes on, newest first, each once.
+
+    None after half an hour of silence.
+    """
+    met: dict[int, None] = {}
+    end, pause = (now - EPOCH) / dt.timedelta(days=1), SESSION / dt.timedelta(days=1)
+    for one in range(len(history.set_at) - 1, -1, -1):
+        if end - history.set_at[one] > pause or len(met) >= SESSION_ITEMS:
             break
-        end = one.at
-        met |= dict.fromkeys(one.items)
+        end = history.set_at[one]
+        met |= dict.fromkeys(_items(history, one))
     return list(met)[:SESSION_ITEMS]
+
+
+def _items(history: Histories, one: int) -> list[int]:
+    found: list[int] = history.row_item[history.row_start[one] : history.row_start[one + 1]].tolist()
+    return found
 
 
 def bad(code: str, message: str) -> Problem:
@@ -235,11 +230,18 @@ def bad(code: str, message: str) -> Problem:
     return Problem(400, f"bad_{code}", message, "See /openapi.json for what the route takes")
 
 
-def _placed(shop: Shop, shopper: Shopper | None, question: Question, now: dt.datetime) -> _Placed:
-    """Return the placement's scores [I]; what everybody buys where the placement has nothing to say."""
+def _placed(
+    shop: Shop, shopper: Shopper | None, question: Question, rules: Sequence[Rule], fits: Mask, now: dt.datetime
+) -> _Placed:
+    """Return the placement's scores; what everybody buys where the placement has nothing to say.
+
+    Of a catalogue with a shortlist those of `home` and `search` are of the shortlist alone, where it is long enough.
+    """
     if not shop.items:
         raise Problem(503, "no_products", "There is no product yet", "Import products, or send events that name them")
     place, own = question.placement, None
+    if question.popular:
+        return _Placed(_z(shop.trend), "popular")
     likeness = "behaviour" if shop.vectors is not None else "words" if shop.past.words is not None else "orders"
     if place in ("similar", "bought_together"):
         item = shop.index.get(question.item_id)
@@ -250,20 +252,53 @@ def _placed(shop: Shop, shopper: Shopper | None, question: Question, now: dt.dat
             return _Placed(_z(shop.trend), "popular", "popular")
         return _Placed(_z(found), likeness if place == "similar" else "orders", near={item: found})
     if shopper is not None:
+        if shop.shortlist is not None and place in ("home", "search") and not question.price:
+            raised, pinned = _raised(shop, rules)
+            count = min(_wide(question), int(np.count_nonzero(fits)))
+            short = shortened(shop, shopper, now=now, fits=fits, count=count, more=pinned, raised=raised)
+            if short is not None:
+                return _Placed(short.scores, "blend", among=short.places)
         own = personal(shop, shopper, now=now)
     near: dict[int, Floats] = {}
     if place == "cart":
-        cart = list(question.item_ids or (in_cart(shopper) if shopper is not None else ()))[-CART_ITEMS:]
-        near = {shop.index[item]: shops.together(shop, shop.index[item]) for item in cart if item in shop.index}
+        cart = [shop.index[item] for item in question.item_ids if item in shop.index]
+        if not question.item_ids and shopper is not None:
+            cart = in_cart(shopper.history(shop.index))
+        near = {item: shops.together(shop, item) for item in cart[-CART_ITEMS:]}
     elif place == "session" and shopper is not None:
-        seen = [shop.index[item] for item in in_session(shopper, now) if item in shop.index]
+        seen = in_session(shopper.history(shop.index), now)
         near = {item: shops.alike(shop, item) / np.float32(1 + k) for k, item in enumerate(seen)}
     around = _sum(near.values())
-    parts = [_z(part) for part in (around, own) if part is not None and np.ptp(part)]
-    total = _sum(parts)
-    if total is None:
+    parts = [] if around is None or not np.ptp(around) else [_z(around)]
+    if own is not None and np.ptp(own):
+        parts.append(quick.standard(own, out=own))
+    if not parts:
         return _Placed(_z(shop.trend), "popular", "popular")
-    return _Placed(_z(total), "blend" if own is not None else likeness if place == "session" else "orders", near=near)
+    share = np.float32(CART_SHARE if place == "cart" else SESSION_SHARE)
+    total = parts[0] if len(parts) == 1 else _z(share * parts[0] + (1 - share) * parts[1])
+    return _Placed(total, "blend" if own is not None else likeness if place == "session" else "orders", near=near)
+
+
+def _raised(shop: Shop, rules: Sequence[Rule]) -> tuple[Mask | None, Ints]:
+    """Return which products a rule raises [I], None for none, and the places of those that are pinned."""
+    raised = None
+    for rule in rules:
+        if rule.action == "boost" and rule.number > 0:
+            about = _about(shop, rule)
+            raised = about if raised is None else raised | about
+    pins = [shop.index[rule.items[0]] for rule in rules if rule.action == "pin" and rule.items[0] in shop.index]
+    return raised, np.array(pins, dtype=np.int64)
+
+
+def _wide(question: Question) -> int:
+    """Return how many products the list is chosen from."""
+    return question.n * DIVERSE if question.diversity or question.temperature else question.n
+
+
+def _at(among: Ints | None, order: list[int]) -> Ints:
+    """Return where products stand among the scores."""
+    found: Ints = np.array(order, dtype=np.int64)
+    return found if among is None else np.searchsorted(among, found)
 
 
 def _sum(parts: Any) -> Floats | None:
@@ -274,8 +309,7 @@ def _sum(parts: Any) -> Floats | None:
 
 
 def _z(scores: Floats) -> Floats:
-    found: Floats = blend.standard(scores[None])[0]
-    return found
+    return quick.standard(scores)
 
 
 def _allowed(shop: Shop, rules: Sequence[Rule]) -> Mask:
@@ -297,61 +331,92 @@ def _fitting(shop: Shop, shopper: Shopper | None, question: Question) -> Mask:
     if filters.empty:
         return fits
     if filters.category:
-        fits &= _in_category(shop, filters.category)
+        fits &= shops.in_category(shop, filters.category)
     if filters.brand:
-        fits &= np.array([brand == filters.brand for brand in shop.brand], dtype=bool)
+        fits &= shops.of_brand(shop, filters.brand)
     if filters.price_from > 0 or filters.price_to < np.inf:
         fits &= (shop.price >= filters.price_from) & (shop.price <= filters.price_to)  # NaN fits nothing
     fits &= ~_mask(shop, filters.without)
     if shopper is not None and filters.exclude:
-        seen = [i for one in shopper.sets if "seen" in filters.exclude or one.kind == PURCHASE for i in one.items]
-        fits &= ~_mask(shop, seen)
+        history = shopper.history(shop.index)
+        fits[(_seen(history) if "seen" in filters.exclude else history.of_kind(PURCHASE)).row_item] = False
     return fits
 
 
-def _shaped(shop: Shop, score: Floats, question: Question, rules: Sequence[Rule]) -> Floats:
+def _shaped(shop: Shop, placed: _Placed, question: Question, rules: Sequence[Rule]) -> Floats:
     """Return the scores after the price knob and the shop's boosts; what is buried comes below all else."""
+    score, some = placed.score, slice(None) if placed.among is None else placed.among
+    if not rules and not question.price:
+        return score
     score = score.copy()
     if question.price:
         with np.errstate(divide="ignore", invalid="ignore"):
             dear = np.log(np.where(shop.price > 0, shop.price, np.nan))
         known = np.isfinite(dear)
         if known.any() and np.ptp(dear[known]):
-            score[known] += question.price * ((dear - dear[known].mean()) / dear[known].std())[known]
+            dear = ((dear - dear[known].mean()) / dear[known].std())[some]
+            score[known[some]] += question.price * dear[known[some]]
     for rule in rules:
         if rule.action == "boost":
-            score[_about(shop, rule)] += np.float32(rule.number)
+            score[_about(shop, rule)[some]] += np.float32(rule.number)
     buried = np.zeros(len(score), dtype=bool)
     for rule in rules:
         if rule.action == "bury":
-            buried[_about(shop, rule)] = True
+            buried[_about(shop, rule)[some]] = True
     score[buried] -= np.ptp(score) + 1
     return score
 
 
-def _listed(shop: Shop, score: Floats, fits: Mask, question: Question) -> list[int]:
-    """Return the places of the n best that fit, of equals the first by item_id."""
-    masked = np.where(fits, score, -np.inf).astype(np.float32)[None]
-    wide = question.n * DIVERSE if question.diversity and shop.vectors is not None else question.n
+def _listed(
+    shop: Shop, score: Floats, among: Ints | None, fits: Mask, question: Question
+) -> tuple[list[int], dict[int, float]]:
+    """Return the places of the n best that fit, of equals the first by item_id; and, where drawn, their chances."""
+    fits = fits if among is None else fits[among]
+    masked = (score if fits.all() else np.where(fits, score, np.float32(-np.inf)))[None]
+    vectors = shop.vectors if question.diversity else None
+    wide = _wide(question) if vectors is not None or question.temperature else question.n
     order, _ = topk.best(masked, count=min(wide, len(score)))
-    found = [int(i) for i in order[0] if i >= 0]
-    if question.diversity and shop.vectors is not None:
-        found = _diverse(score, shop.vectors, found, question.n, question.diversity)
-    return found[: question.n]
+    found: list[int] = order[0][order[0] >= 0].tolist()
+    drawn: dict[int, float] = {}
+    if question.temperature:
+        drawn = _drawn(score, found, question)
+        found = list(drawn)
+    elif vectors is not None:
+        rows = vectors[found if among is None else among[found]]
+        found = _diverse(score[found], rows, found, question.n, question.diversity)
+    found = found[: question.n]
+    if among is None:
+        return found, drawn
+    places = among[found].tolist()
+    return places, {place: drawn[at] for place, at in zip(places, found, strict=True)} if drawn else {}
+
+
+def _drawn(score: Floats, among: list[int], question: Question) -> dict[int, float]:
+    """Draw n products one after the other, in proportion to exp(score / temperature) of those left; with each chance.
+
+    Adding Gumbel noise and taking the largest draws so (Kool, van Hoof and Welling, ICML 2019, section 2.3).
+    """
+    worth = score[among].astype(np.float64) / question.temperature
+    order = np.argsort(-(worth + np.random.default_rng(question.seed).gumbel(size=len(among))))
+    weight = np.exp(worth[order] - worth.max())
+    left = np.cumsum(weight[::-1])[::-1]  # of each and all drawn after it
+    return {among[i]: float(w / rest) for i, w, rest in zip(order[: question.n], weight, left, strict=False)}
 
 
 def _diverse(score: Floats, vectors: Floats, among: list[int], n: int, share: float) -> list[int]:
-    """Choose one after the other: (1 - share) score - share x likeness to the likest chosen (Carbonell, SIGIR 1998)."""
-    left = np.array(among)
-    worth = (1 - share) * score[left].astype(np.float64)
-    likest = np.full(len(left), -1.0)
+    """Choose one after the other: (1 - share) score - share x likeness to the likest chosen (Carbonell, SIGIR 1998).
+
+    `score` [K] and `vectors` [K, D] are of the products `among`.
+    """
+    worth = (1 - share) * score.astype(np.float64)
+    likest = np.full(len(among), -1.0)
     chosen: list[int] = []
-    open_ = np.ones(len(left), dtype=bool)
+    open_ = np.ones(len(among), dtype=bool)
     while len(chosen) < n and open_.any():
         best = int(np.argmax(np.where(open_, worth - share * (likest if chosen else 0.0), -np.inf)))
-        chosen.append(int(left[best]))
+        chosen.append(among[best])
         open_[best] = False
-        likest = np.maximum(likest, vectors[left] @ vectors[left[best]])
+        likest = np.maximum(likest, vectors @ vectors[best])
     return chosen
 
 
@@ -415,15 +480,10 @@ def _about(shop: Shop, rule: Rule) -> Mask:
     """Return [I] the products a rule is about."""
     found = _mask(shop, rule.items)
     if rule.category:
-        found |= _in_category(shop, rule.category)
+        found |= shops.in_category(shop, rule.category)
     if rule.brand:
-        found |= np.array([brand == rule.brand for brand in shop.brand], dtype=bool)
+        found |= shops.of_brand(shop, rule.brand)
     return found
-
-
-def _in_category(shop: Shop, category: str) -> Mask:
-    below = category + " > "
-    return np.array([c is not None and (c == category or c.startswith(below)) for c in shop.category], dtype=bool)
 
 
 def _mask(shop: Shop, items: Sequence[str]) -> Mask:
@@ -431,21 +491,3 @@ def _mask(shop: Shop, items: Sequence[str]) -> Mask:
     places: Ints = np.array([shop.index[item] for item in items if item in shop.index], dtype=np.int64)
     found[places] = True
     return found
-
-
-def predictions(shop: Shop, shopper: Shopper, *, now: dt.datetime) -> Mapping[str, float]:
-    """Return churn and value within the horizon and, where the flagship tells them, what is done next.
-
-    Raises Problem 503 when no model foretells them.
-    """
-    state = shop.snapshot.state
-    if state is None or not state.churn:
-        raise Problem(
-            503, "no_model", "No model was trained that foretells this", "Train one on a longer ledger: habitue train"
-        )
-    past = alone(shop, shopper, now=now)
-    names = {"user_key": 0, "as_of": now, **shopper.values(now)}
-    schema = {"user_key": pl.Int64(), "as_of": pl.Datetime("us", "UTC")}
-    features = pl.DataFrame([names], schema=schema | dict.fromkeys(list(names)[2:], pl.Float64()))
-    told = blend.predict(state, dataclasses.replace(past, features=features)).drop("user_key").row(0, named=True)
-    return {name: float(value) for name, value in told.items() if value is not None}

@@ -16,11 +16,11 @@ _TAG = f'"{hashlib.sha256(_SCRIPT).hexdigest()[:16]}"'
 _HEADERS = {"Cache-Control": "public, max-age=3600", "ETag": _TAG, "Vary": "Accept-Encoding"}
 
 
-@get("/habitue.js")
+@get("/habitue.js", opt={"type": "text/javascript"})
 async def script(request: Request[Any, Any, State]) -> Response[bytes]:
     """Return the script; browsers keep it for an hour and then ask whether it has changed."""
     if request.headers.get("if-none-match") == _TAG:
         return Response(b"", status_code=304, headers=_HEADERS)
     packed = "gzip" in request.headers.get("accept-encoding", "")
     headers = _HEADERS | {"X-Content-Type-Options": "nosniff"} | ({"Content-Encoding": "gzip"} if packed else {})
-    return Response(_PACKED if packed else _SCRIPT, media_type="text/javascript; charset=utf-8", headers=headers)
+    return Response(_PACKED if packed else _SCRIPT, media_type="text/javascript", headers=headers)

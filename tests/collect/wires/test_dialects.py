@@ -5,9 +5,11 @@ import datetime as dt
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from habitue.collect.wires import ga4, gorse, personalize, posthog, segment, snowplow
-from habitue.collect.wires.body import BodyError, Described, Introduction
+from habitue.collect.wires.body import BodyError, Described, Introduction, parsed
 
 NOW = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -100,6 +102,7 @@ def test_snowplow_self_describing_events_plain_or_in_base64(field):
     ("event", "code"),
     [
         ({"e": "ue", "ue_px": "!"}, "bad_record"),
+        ({"e": "ue", "ue_px": "é"}, "bad_record"),
         ({"e": "ue", "ue_pr": "{"}, "bad_record"),
         ({"e": "ue", "ue_pr": "{}"}, "no_event"),
         ({"e": "tr"}, "no_event"),
@@ -230,3 +233,58 @@ def test_gorse_reads_feedback_items_and_users():
     assert one(gorse.users([{"UserId": "u", "Labels": ["x"]}], received=NOW)).attributes == {"labels": ["x"]}
     with pytest.raises(BodyError, match="neither an object nor a list of objects"):
         one(gorse.feedback([1], received=NOW))
+
+
+ODD = st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.text(max_size=3), st.just({"a": 1}), st.just([1]))
+INSIDE = st.dictionaries(st.sampled_from(["path", "name", "country", "url"]), ODD)
+CONTEXT = st.dictionaries(
+    st.sampled_from(["page", "campaign", "location", "sessionId", "channel", "consent", "traits", "userAgent"]),
+    st.one_of(ODD, INSIDE, INSIDE),
+)
+TOLD = st.fixed_dictionaries(
+    {"type": st.sampled_from(["track", "page", "identify", "alias", "group", "x", None]), "userId": st.just("u")},
+    optional=dict.fromkeys(("event", "event_text", "messageId", "anonymousId", "previousId", "channel", "else"), ODD)
+    | {"properties": st.one_of(ODD, INSIDE), "traits": st.one_of(ODD, INSIDE), "context": st.one_of(ODD, CONTEXT)}
+    | dict.fromkeys(
+        ("timestamp", "sentAt", "originalTimestamp"), st.sampled_from([None, "", "2026-05-01T10:00:00Z", 7])
+    ),
+)
+OUTER = st.fixed_dictionaries(
+    {"batch": st.one_of(ODD, st.lists(TOLD, max_size=3), st.lists(TOLD, max_size=3))},
+    optional={"context": st.one_of(ODD, CONTEXT), "sentAt": ODD, "writeKey": ODD, "integrations": ODD},
+)
+
+
+def said_of(read, content):
+    try:
+        found = list(read(content))
+    except BodyError as error:
+        return error.code
+    return [(n, {**said, "event_id": "drawn"} if drawn(said) else said) for n, said in found]
+
+
+def drawn(said):
+    return isinstance(said, dict) and isinstance(said["event_id"], str) and len(said["event_id"]) > 3
+
+
+@settings(max_examples=300, deadline=None)
+@given(OUTER)
+def test_reading_what_matters_of_a_batch_says_the_same_as_reading_all_of_it(outer):
+    body = json.dumps(outer).encode()
+    quick = said_of(lambda b: segment.batch(segment.content_of(b, several=True), received=NOW), body)
+    assert quick == said_of(lambda b: segment.batch(parsed(b), received=NOW), body)
+    for message in outer["batch"] if isinstance(outer["batch"], list) else ():
+        if isinstance(message, dict):
+            body = json.dumps(message).encode()
+            quick = said_of(lambda b: segment.one(segment.content_of(b, several=False), kind="t", received=NOW), body)
+            assert quick == said_of(lambda b: segment.one(parsed(b), kind="t", received=NOW), body)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"3", b"null", b'{"batch":3}', b'{"batch":[3]}', b"{}"])
+def test_what_is_no_batch_is_read_whole_or_refused(body):
+    whole = parsed(body)
+    if isinstance(whole, dict):
+        assert segment.content_of(body, several=True) == whole
+    else:
+        with pytest.raises(BodyError, match="no object"):
+            segment.content_of(body, several=True)

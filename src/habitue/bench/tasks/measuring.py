@@ -153,11 +153,9 @@ def _fold(
         time_ = None if data.time is None else data.time[fold.learn]
         inner = cuts.inner(table, target, time_, seed=runtime.seed + 100 + k)
         if inner is not None:
-            early = model.fit(
-                table.take(inner.learn), target.take(inner.learn), model.Config(), runtime=runtime, clock=clock
-            )
+            early = model.fit(*data.lesson(fold.learn[inner.learn]), model.Config(), runtime=runtime, clock=clock)
             rule = calibrate.fit(target.take(inner.held), model.answer(early, table.take(inner.held)), rarer=rarer)
-    state = model.fit(table, target, model.Config(), runtime=runtime, clock=clock)
+    state = model.fit(*data.lesson(fold.learn), model.Config(), runtime=runtime, clock=clock)
     said = model.answer(state, data.table.take(fold.held))
     if target.kind == "number":
         return state, (said, said, np.zeros(0, dtype=np.int64), rule.manner)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from habitue.core.errors import UsageError
 from habitue.core.metrics import Floats
 from habitue.core.runtime import Runtime
 from habitue.model.tabular import Clock, Table, Target
@@ -45,13 +47,32 @@ class Prepared:
         )  # words alone have rows too
         prepared = recipe.fit(frame, self.recipe, classes=classes)
         rows = recipe.learnt_from(prepared, frame, classes)
-        ready = _ready(prepared, table).take(rows)
-        return State(prepared, self.module.fit(ready, target.take(rows), config, runtime=runtime, clock=clock))
+        ready, taught = _ready(prepared, table).take(rows), target.take(rows)
+        if self.recipe.generate is not None and target.kind != "number":
+            ready, taught = _with_invented(prepared, ready, taught)
+        return State(prepared, self.module.fit(ready, taught, config, runtime=runtime, clock=clock))
 
     def answer(self, state: State, table: Table) -> Floats:
         """Answer rows prepared by what was learnt; none is dropped."""
         answers: Floats = self.module.answer(state.model, _ready(state.prepared, table))
         return answers
+
+
+def _with_invented(prepared: recipe.State, table: Table, target: Target) -> tuple[Table, Target]:
+    """Return rows with invented ones below them. Raises UsageError for rows that are more than numbers and names."""
+    if table.texts or table.vectors:
+        raise UsageError(
+            "--prepare generate",
+            found="the rows have words, pictures or sounds",
+            consequence="An invented row has none, and would be told by that",
+            remedy="Leave generate out, or balance=over, which repeats real rows",
+        )
+    made = recipe.invented(prepared, table.frame, target.values)
+    assert made is not None
+    frame, classes = made
+    extra = frame.height - table.height
+    group = None if table.group is None else np.append(table.group, table.group.max() + 1 + np.arange(extra))
+    return Table(frame, {}, {}, group), replace(target, values=np.asarray(classes))
 
 
 def _ready(prepared: recipe.State, table: Table) -> Table:

@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 
 from habitue.bench import files
+from habitue.bench.tasks import augmenting, senses
 from habitue.bench.tasks import label as labels
-from habitue.bench.tasks import senses
+from habitue.bench.tasks.augmenting import Augment
 from habitue.core.errors import InputError, UsageError, did_you_mean
 from habitue.core.metrics import Ints
 from habitue.core.progress import stage
-from habitue.model.tabular import Table, Target
+from habitue.model.tabular import Table, Target, stacked
 
 NAMES_FROM = 20  # different words in a column from which it may be names or free text, which no row shares
 
@@ -53,6 +54,15 @@ class Data:
     notes: tuple[str, ...] = ()
     spent_s: float = 0.0  # CPU-seconds of n-grams and encoders, once for all models
     modalities: tuple[str, ...] = field(default=("table",))
+    copies: tuple[Table, ...] = ()  # the same rows, altered: to learn from, never to be answered
+
+    def lesson(self, rows: Ints) -> tuple[Table, Target]:
+        """Return what a model learns from that may know `rows`: them, and their altered copies where there are any."""
+        table, target = self.table.take(rows), self.target.take(rows)
+        if not self.copies:
+            return table, target
+        several = [table, *(copy.take(rows) for copy in self.copies)]
+        return stacked(several), target.take(np.tile(np.arange(rows.size), len(several)))
 
 
 def read(
@@ -64,6 +74,7 @@ def read(
     test: Path | None = None,
     encoders: Sequence[str] = (),
     cache: Path | None = None,
+    augment: Augment | None = None,
 ) -> Data:
     """Read, label and sort out the columns of `path` (and of a test file with the same columns).
 
@@ -89,6 +100,10 @@ def read(
     sorted_out, notes = _sorted_out(frame, columns)
     with stage("Read words, pictures and sound"):
         sensed = senses.read(frame, columns, folder=path.parent, encoders=encoders, cache=cache)
+        copies = [
+            senses.read(altered, columns, folder=path.parent, encoders=encoders, cache=None)
+            for altered in augmenting.copies(frame, columns, augment, folder=path.parent)
+        ]
     group = None if columns.group is None else _groups(frame[columns.group])
     table = Table(sorted_out, sensed.texts, sensed.vectors, group)
     if not table.columns:
@@ -107,15 +122,20 @@ def read(
         test=at,
         time=time,
         notes=(*found.notes, *notes, *sensed.notes, *_copies(frame, columns)),
-        spent_s=sensed.spent_s,
+        spent_s=sensed.spent_s + sum(one.spent_s for one in copies),
         modalities=(*(("table",) if sorted_out.width else ()), *sensed.modalities),
+        copies=tuple(Table(sorted_out, one.texts, one.vectors, group) for one in copies),
     )
 
 
 def without(data: Data, dropped: Sequence[str]) -> Data:
     """Return the data without some columns of the frame."""
     kept = data.table.frame.select(pl.exclude(list(dropped)))
-    return replace(data, table=replace(data.table, frame=kept))
+    return replace(
+        data,
+        table=replace(data.table, frame=kept),
+        copies=tuple(replace(copy, frame=kept) for copy in data.copies),
+    )
 
 
 def _present(frame: pl.DataFrame, columns: Columns, path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from habitue.bench.tasks import folds, judging, leaks, measuring, reading
+from habitue.bench.tasks.augmenting import Augment
 from habitue.bench.tasks.folds import Fold
 from habitue.bench.tasks.judging import Judged
 from habitue.bench.tasks.leaks import Chance, Leak
@@ -39,6 +40,7 @@ class Plan:
     encoders: tuple[str, ...] = ()
     keep_leaks: bool = False
     cache: Path | None = None  # where vectors of encoders are kept
+    augment: Augment | None = None  # altered copies to learn from
     prepare: Recipe | None = None  # done to the rows before every model, learnt inside each fold
 
 
@@ -75,7 +77,14 @@ def run(path: Path, plan: Plan, *, test: Path | None = None, runtime: Runtime) -
             remedy="Give more than 0",
         )
     data = reading.read(
-        path, plan.columns, task=plan.task, kind=plan.kind, test=test, encoders=plan.encoders, cache=plan.cache
+        path,
+        plan.columns,
+        task=plan.task,
+        kind=plan.kind,
+        test=test,
+        encoders=plan.encoders,
+        cache=plan.cache,
+        augment=plan.augment,
     )
     models, left_out = measuring.chosen(plan.models, data)
     splits = [folds.split(data, plan.folds, seed=runtime.seed + s) for s in range(plan.seeds)]
@@ -177,6 +186,7 @@ def _settings(outcome: Outcome) -> dict[str, Any]:
         "columns": columns,
         "encoders": list(plan.encoders),
         "cpu_hours_per_model": plan.cpu_hours,
+        "augment": None if plan.augment is None else dataclasses.asdict(plan.augment),
         "prepare": None if plan.prepare is None else dataclasses.asdict(plan.prepare),
         "models": own,
         "calibration": {one.model: list(one.manners) for one in outcome.answers},

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from habitue.bench.tasks.reading import Columns
 
 TEXTS = ("sentence", "static")  # frozen encoders of text
+PICTURES = ("picture", "colour", "texture", "photo")  # of pictures, the first when none is named
 SOUNDS: dict[str, tuple[str, Any]] = {  # of sound, the first when none is named: the modality and its settings
     "acoustics": ("acoustics", None),
     "spectrogram": ("spectrogram", None),
@@ -67,12 +68,15 @@ def read(frame: pl.DataFrame, columns: Columns, *, folder: Path, encoders: Seque
             things = pl.DataFrame({"id": _ids(frame), "text": written})
             vectors[f"{name} ({encoder})"] = _encoded(encoder, things, name, notes, cache)
     for name in columns.pictures:
-        vectors[name] = _encoded("picture", _media(frame, name, folder), name, notes, cache)
+        things = _media(frame, name, folder)
+        for n, encoder in enumerate([e for e in encoders if e in PICTURES] or PICTURES[:1]):
+            told = notes if n == 0 else []  # what one cannot see or hear no other can
+            vectors[f"{name} ({encoder})"] = _encoded(encoder, things, name, told, cache)
     for name in columns.sounds:
         things = _media(frame, name, folder)
         for n, encoder in enumerate([e for e in encoders if e in SOUNDS] or ["acoustics"]):
             modality, config = SOUNDS[encoder]
-            told = notes if n == 0 else []  # what one cannot hear no other can
+            told = notes if n == 0 else []
             vectors[f"{name} ({encoder})"] = _encoded(modality, things, name, told, cache, config)
     named = {"text": columns.texts, "picture": columns.pictures, "sound": columns.sounds}
     modalities = tuple(modality for modality, some in named.items() if some)
@@ -97,14 +101,16 @@ def _possible(frame: pl.DataFrame, columns: Columns, encoders: Sequence[str]) ->
             if frame.schema[name] not in (pl.Binary, pl.String):
                 raise _no(option, name, frame.schema[name], "bytes, or paths relative to the data file")
     for encoder in encoders:
-        if encoder not in (*TEXTS, *SOUNDS):
+        if encoder not in (*TEXTS, *PICTURES, *SOUNDS):
             raise UsageError(
                 "--encoder",
                 found=f"there is no encoder called '{encoder}'",
                 consequence="Nothing can be encoded with it",
-                remedy=did_you_mean(encoder, (*TEXTS, *SOUNDS)),
+                remedy=did_you_mean(encoder, (*TEXTS, *PICTURES, *SOUNDS)),
             )
-        kind, some = ("text", columns.texts) if encoder in TEXTS else ("sound", columns.sounds)
+        kind, some = "sound", columns.sounds
+        if encoder not in SOUNDS:
+            kind, some = ("text", columns.texts) if encoder in TEXTS else ("picture", columns.pictures)
         if not some:
             raise UsageError(
                 "--encoder",

@@ -45,7 +45,17 @@ class Described:
     attributes: Mapping[str, Any]
 
 
-Message = Record | Introduction | Described | str
+@dataclass(frozen=True)
+class Owned:
+    """A row of SIGNALS or MEDIA (`table`) without its person, source and import; a product's medium has no person."""
+
+    table: str
+    row: Mapping[str, Any]
+    user_id: Any = None
+    anonymous_id: Any = None
+
+
+Message = Record | Introduction | Described | Owned | str
 Messages = Iterator[tuple[int, Message]]
 
 

@@ -10,7 +10,6 @@ others (`$feature_flag_called` and the like) are no events of a shop.
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime as dt
 from collections.abc import Iterator
 from typing import Any
@@ -34,7 +33,7 @@ def content_of(body: bytes) -> Any:
         return parsed(body)
     try:
         return parsed(base64.b64decode(parse_qs(body.decode("ascii"))["data"][0], validate=True))
-    except (binascii.Error, UnicodeDecodeError, KeyError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise BodyError("invalid_json", "The form's field data is no JSON in base64.") from error
 
 

@@ -9,13 +9,15 @@ originalTimestamp. Without a sentAt the client's time stands; without any time a
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypedDict
 
 from habitue.collect.sources import trackers
 from habitue.collect.sources.blocks import Record
-from habitue.collect.wires.body import BodyError, Introduction, Message, Messages, unnamed
+from habitue.collect.wires.body import BodyError, Introduction, Message, Messages, an_object, parsed, unnamed
 from habitue.collect.wires.skew import corrected
+from habitue.core.extras import need
 
 SOURCE = "segment"
 LONGEST_EVENT = 32 * 1024  # bytes of a body that is one event, Segment's own limit
@@ -23,6 +25,82 @@ LONGEST_BODY = 5 * 2**20  # of a batch, inflated: Segment's clients send up to 5
 MOST = 2_500  # events of a batch
 TYPES = {"t": "track", "p": "page", "s": "screen", "i": "identify", "g": "group", "a": "alias"}
 _EVENTS = ("track", "page", "screen")
+
+
+class _Page(TypedDict, total=False):
+    path: Any
+
+
+class _Named(TypedDict, total=False):
+    name: Any
+
+
+class _Location(TypedDict, total=False):
+    country: Any
+
+
+class _Context(TypedDict, total=False):
+    """What is read of the context: most of what browsers put into it is never made into objects."""
+
+    page: _Page | None
+    campaign: _Named | None
+    location: _Location | None
+    sessionId: Any
+    channel: Any
+    consent: Any
+    traits: Any
+
+
+class _Told(TypedDict, total=False):
+    """What is read of a message."""
+
+    type: Any
+    event: Any
+    event_text: Any
+    messageId: Any
+    userId: Any
+    anonymousId: Any
+    previousId: Any
+    timestamp: Any
+    originalTimestamp: Any
+    sentAt: Any
+    channel: Any
+    properties: Any
+    traits: Any
+    context: _Context | None
+
+
+class _Single(_Told, total=False):
+    writeKey: Any
+
+
+class _Batch(TypedDict, total=False):
+    batch: list[_Told]
+    context: _Context | None
+    sentAt: Any
+    writeKey: Any
+
+
+def content_of(body: bytes, *, several: bool) -> Record:
+    """Read what matters of a batch, or of one message; in less than half the time that reading all of it takes.
+
+    A body in which something is not of the kind it should be is read whole, and so is one with a message that has no
+    id: its id is made of everything it says. Raises BodyError.
+    """
+    msgspec = need("msgspec", extra="serve", purpose="collect.wires")
+    try:
+        content: Record = _decoder(several)(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return an_object(parsed(body))
+    told = content.get("batch", ()) if several else (content,)
+    named = all(message.get("messageId") is not None for message in told)
+    return content if named else an_object(parsed(body))
+
+
+@functools.cache
+def _decoder(several: bool) -> Callable[[bytes], Record]:
+    msgspec = need("msgspec", extra="serve", purpose="collect.wires")
+    return msgspec.json.Decoder(_Batch if several else _Single).decode  # type: ignore[no-any-return]
 
 
 def one(message: Record, *, kind: str, received: dt.datetime) -> Messages:
@@ -56,25 +134,24 @@ def _numbered(listed: list[Any], outer: Record, received: dt.datetime) -> Messag
             yield number, said
 
 
-def _message(message: Record, sent: Any, received: dt.datetime) -> Iterator[Message]:
+def _message(message: Record, sent: Any, received: dt.datetime) -> list[Message]:
     if message.get("messageId") is None:
         message["messageId"] = unnamed(message, timed=_told(message) is not None)
     message["timestamp"] = at = corrected(_told(message), sent, received)
     consent = _consent(message)
     kind = message.get("type", "track")
     if kind in _EVENTS:
-        if consent:
-            yield Introduction(message.get("userId"), message.get("anonymousId"), at, consent=consent)
-        yield from trackers.lines(message)
-    elif kind in ("identify", "alias", "group"):
+        events: list[Message] = [*trackers.lines(message)]
+        who = [Introduction(message.get("userId"), message.get("anonymousId"), at, consent=consent)] if consent else []
+        return who + events
+    if kind in ("identify", "alias", "group"):
         before = message.get("previousId") if kind == "alias" else message.get("anonymousId")
         traits = None
         if kind == "identify":  # RudderStack's libraries put them into the context
             traits = message.get("traits") or _inside(message, "traits")
         attributes = traits if isinstance(traits, dict) else {}
-        yield Introduction(message.get("userId"), before, at, attributes, consent)
-    else:
-        yield "no_event"
+        return [Introduction(message.get("userId"), before, at, attributes, consent)]
+    return ["no_event"]
 
 
 def _told(message: Record) -> Any:

@@ -9,7 +9,6 @@ Segment reads properties.
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -175,7 +174,7 @@ def _json(event: Record, plain: str, packed: str) -> Any:
     if isinstance(text := event.get(packed), str):
         try:
             return parsed(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        except binascii.Error as error:
+        except ValueError as error:  # also of letters beyond ASCII
             raise BodyError("invalid_json", "A field is no base64.") from error
     return None
 

@@ -19,6 +19,6 @@ and no others. Same rows, seed, machine and threads: same answers. A model that 
 keeps what it has when the time is up. A class that no row had gets the share of `target.Target.spread`.
 """
 
-from habitue.model.tabular.table import Clock, Kind, Table, Target, deal
+from habitue.model.tabular.table import Clock, Kind, Table, Target, deal, stacked
 
-__all__ = ["Clock", "Kind", "Table", "Target", "deal"]
+__all__ = ["Clock", "Kind", "Table", "Target", "deal", "stacked"]

@@ -1,0 +1,210 @@
+"""What the trained model says to one shopper of every product, or of a shortlist: the sum of views of spread 1."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from habitue.core import plugins
+from habitue.evaluate import topk
+from habitue.model import blend, live, newcomers, quick
+from habitue.model.past import Floats, Ints, Past
+from habitue.model.quick import Told
+from habitue.serve import shop as shops
+from habitue.serve import shortlist, state
+from habitue.serve.shop import Mask, Shop
+from habitue.serve.shortlist import Recall
+from habitue.serve.state import Shopper
+
+DAY_S = 86_400
+JUST_AFTER = 1e-6  # days: a question comes after the newest set, also where its clock runs ahead
+
+
+def alone(shop: Shop, shopper: Shopper, *, now: dt.datetime) -> Past:
+    """Return the past of one shopper, as models are asked."""
+    known, traits = np.ones(1, dtype=bool), _traits(shop, shopper)
+    return dataclasses.replace(shop.past, as_of=now, histories=shopper.history(shop.index), known=known, traits=traits)
+
+
+def _traits(shop: Shop, shopper: Shopper) -> Floats | None:
+    return None if shop.traits is None else shop.traits.of([shopper.person])
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """The scores of a shortlist, and of the sample beside it that stands for all other products."""
+
+    places: Ints  # [K] ascending
+    scores: Floats  # [K] mean 0 and spread 1 over the whole catalogue, as near as the sample tells
+
+
+def personal(shop: Shop, shopper: Shopper, *, now: dt.datetime) -> Floats | None:
+    """Return the blend's scores [I] of one shopper, as `blend.score` gives them; None when it knows nothing of them.
+
+    The flagship is asked through its memory (`model.live`), the closed forms over plain arrays (`model.quick`), every
+    other view with the history as it is.
+    """
+    model = shop.snapshot.state
+    if model is None or not shopper.known(shop.index):
+        return None
+    bought, means = _bought(shop, shopper, now), 0.0
+    whole: list[Floats] = []  # views that say something of every product, each in memory of its own
+    told: list[tuple[np.float32, Told]] = []
+    for name, weight in model.weights.items():
+        if not weight:
+            continue
+        if name in shop.views:
+            one = shop.views[name](bought)
+            mean, spread = one.moments()
+            if spread:
+                means += weight / spread * mean
+                told.append((np.float32(weight / spread), one))
+        elif name == "behaviour" and shop.reader is not None:
+            memory, at = _memory(shop, shop.reader, shopper, now)
+            logits = live.ask(shop.reader, memory, at=at, traits=_traits(shop, shopper))
+            logits -= logits.max()
+            whole.append(quick.standard(np.exp(logits, out=logits), out=logits))  # as blend.comparable
+            whole[-1] *= np.float32(weight)
+        else:
+            whole.append(np.float32(weight) * _asked(shop, shopper, name, now))
+    total = whole[0] if whole else np.zeros(len(shop.items), dtype=np.float32)
+    for part in whole[1:]:
+        total += part
+    for share, one in told:
+        if one.base is not None:
+            total += share * one.base.values
+        total[one.places] += share * one.added
+    total -= np.float32(means)
+    scores: Floats = newcomers.applied(model.newcomers, shop.past, total[None])[0]
+    return scores
+
+
+def shortened(
+    shop: Shop,
+    shopper: Shopper,
+    *,
+    now: dt.datetime,
+    fits: Mask,
+    count: int,
+    more: Ints,
+    raised: Mask | None = None,
+) -> Shortened | None:
+    """Return the blend's scores of a shortlist (shortlist.py); None where it has no `count` of the products that fit.
+
+    Scores are those of `personal` but for one thing: mean and spread of the flagship's view, and of the sum, are
+    estimated. What is on the shortlist counts as it is, all other products by the share of the sample that is not on
+    it. Views in closed form are brought to mean 0 and spread 1 over the whole catalogue exactly. Products that nobody
+    bought yet are not lifted (model/newcomers.py): the spread of all of them is not known here.
+    `fits` [I], `more`, `raised`: see `shortlist.candidates`. O(W D + probes I / sqrt(I) E + K E).
+    """
+    model, reader = shop.snapshot.state, shop.reader
+    if shop.shortlist is None or model is None or reader is None or not shopper.known(shop.index):
+        return None
+    bought = _bought(shop, shopper, now)
+    told = {n: shop.views[n](bought) for n, weight in model.weights.items() if weight and n in shop.views}
+    memory, at = _memory(shop, reader, shopper, now)
+    query = live.query(reader, memory, at=at, traits=_traits(shop, shopper))
+    own = np.unique(memory.item).astype(np.int64)
+    chosen = shortlist.candidates(
+        shop.shortlist,
+        query.vector,
+        list(told.values()),
+        fits=fits,
+        count=count,
+        more=np.concatenate([own, more]),
+        raised=raised,
+    )
+    if len(chosen) < count and len(chosen) < np.count_nonzero(fits):
+        return None
+    places = np.union1d(chosen, shop.shortlist.sample)
+    stands_for = shortlist.weights(places, chosen, len(shop.items))
+    total = np.zeros(len(places))
+    for name, weight in model.weights.items():
+        if name in told:
+            mean, spread = told[name].moments()
+            total += weight * (told[name].at(places) - mean) / spread if spread else 0.0
+        elif weight and name == "behaviour":
+            logits = reader.products[places] @ query.vector
+            logits += Told(len(shop.items), query.item, query.gain).at(places)
+            total += weight * _standard(np.exp(logits - logits.max()), stands_for)
+        elif weight:
+            total += weight * _asked(shop, shopper, name, now)[places]
+    return Shortened(places, _standard(total, stands_for).astype(np.float32))
+
+
+def measure(folder: Path, reading: shops.Reading) -> None:
+    """Measure the shortlist of a folder just written, and keep what was found beside it; without one do nothing."""
+    if (folder / shortlist.FILE).exists():
+        shop = shops.opened(folder, models=folder, model=reading.state)
+        shortlist.keep(measured(shop, state.mapped(folder), now=reading.at), folder)
+
+
+def measured(shop: Shop, base: state.Base, *, now: dt.datetime) -> Recall:
+    """Return how much of the exact lists of some customers the shortlist has, looked for in as many cells as needed.
+
+    The first products in stock are compared. Of the numbers of cells in `shortlist.PROBES` the first that is good
+    enough is taken. O(customers I) once.
+    """
+    assert shop.shortlist is not None
+    rng = np.random.default_rng(0)
+    exact: list[tuple[Shopper, Ints]] = []
+    for key in rng.permutation(base.keys)[: 2 * shortlist.CUSTOMERS].tolist():
+        rows = base.of(key)
+        shopper = Shopper(person=key, read=lambda rows=rows: rows, first=rows)  # type: ignore[misc]
+        scores = personal(shop, shopper, now=now)
+        if scores is not None and len(exact) < shortlist.CUSTOMERS:
+            exact.append((shopper, _first(scores, shop.in_stock)))
+    told = Recall(1.0, 1.0, 0, shortlist.PROBES[-1])
+    for probes in shortlist.PROBES if exact else ():
+        tried = dataclasses.replace(shop, shortlist=dataclasses.replace(shop.shortlist, probes=probes))
+        shares = []
+        for shopper, wanted in exact:
+            found = shortened(tried, shopper, now=now, fits=shop.in_stock, count=100, more=np.zeros(0, dtype=np.int64))
+            at = wanted if found is None else found.places[_first(found.scores, shop.in_stock[found.places])]
+            shares.append([np.isin(wanted[:n], at[:n]).mean() for n in (10, 100)])
+        at_10, at_100 = np.mean(shares, axis=0).tolist()
+        told = Recall(at_10, at_100, len(exact), probes)
+        if at_100 >= shortlist.GOOD:
+            break
+    return told
+
+
+def _first(scores: Floats, may: Mask) -> Ints:
+    best, _ = topk.best(np.where(may, scores, np.float32(-np.inf))[None], count=100)
+    found: Ints = best[0][best[0] >= 0]
+    return found
+
+
+def _bought(shop: Shop, shopper: Shopper, now: dt.datetime) -> quick.Bought:
+    item, at = shopper.purchases(shop.index)
+    return quick.Bought(item, now.timestamp() / DAY_S - at)
+
+
+def _memory(shop: Shop, reader: live.Reader, shopper: Shopper, now: dt.datetime) -> tuple[live.Memory, float]:
+    """Return what the flagship remembers, and the moment it is asked at."""
+    memory = shopper.remembered(reader, shop.index)
+    return memory, max(now.timestamp() / DAY_S, float(memory.at[-1]) + JUST_AFTER)
+
+
+def _asked(shop: Shop, shopper: Shopper, name: str, now: dt.datetime) -> Floats:
+    """Return the scores [I], of mean 0 and spread 1, of a view that is asked through its module."""
+    assert shop.snapshot.state is not None
+    module = plugins.load("model", name, contract=("score",))
+    past = alone(shop, shopper, now=now)
+    scores: Floats = blend.comparable(name, module.score(shop.snapshot.state.views[name], past))[0]
+    return scores
+
+
+def _standard(scores: npt.NDArray[Any], stands_for: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Bring scores to mean 0 and spread 1 over the products they stand for."""
+    mean = np.average(scores, weights=stands_for)
+    middle = scores - mean
+    spread = np.sqrt(np.average(middle * middle, weights=stands_for))
+    found: npt.NDArray[np.float64] = middle / spread if spread > 0 else np.zeros(len(scores))
+    return found
