@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import re
 import shutil
+import threading
 import time
 from contextlib import contextmanager
 
@@ -372,3 +373,32 @@ def test_consent_that_is_withdrawn_reaches_a_running_server(trained):
             time.sleep(0.1)
             found = client.get("/v1/recommendations", params={"user_id": "u0"}).json()["fallback"]
         assert found == "popular"
+
+
+def test_more_events_than_memory_takes_are_all_taken_and_counted_after_the_next_reading(trained):
+    config = desk.Config(look_s=0.05, new_products_s=0.0, fresh=10)
+    may_read = threading.Event()
+
+    def read():
+        assert may_read.wait(60)
+        return serving.read(trained)
+
+    may_read.set()
+    made = app.create(trained, read=read, clock=lambda: NOW, answering=config)
+    with TestClient(made) as client:
+        may_read.clear()
+        at = NOW - dt.timedelta(hours=1)
+        events = [
+            {"type": "track", "event": "Product Viewed", "userId": "u0", "messageId": f"more-{n}"}
+            | {"timestamp": (at + dt.timedelta(seconds=n)).isoformat(), "properties": {"product_id": f"new-{n}"}}
+            for n in range(30)
+        ]
+        assert client.post("/v1/batch", json={"batch": events}).json() == {"success": True}
+        assert "habitue_events_left_to_reading 1" in client.get("/metrics").text
+        assert client.get("/v1/users/u0").json()["timeline"][0]["item_ids"] == ["new-9"]
+        may_read.set()
+        until, newest = time.monotonic() + 60, None
+        while newest != ["new-29"] and time.monotonic() < until:
+            time.sleep(0.05)
+            newest = client.get("/v1/users/u0").json()["timeline"][0]["item_ids"]
+        assert newest == ["new-29"] and "habitue_events_left_to_reading 0" in client.get("/metrics").text

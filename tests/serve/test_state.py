@@ -50,10 +50,10 @@ def stream():
     return rows[:62] + again + rows[62:]
 
 
-def laid_out(events, tmp_path, searches=None):
+def laid_out(events, tmp_path, searches=None, **more):
     folder = tmp_path / f"state-{len(list(tmp_path.iterdir()))}"
     folder.mkdir()
-    state.lay_out(events, folder, searches=searches)
+    state.lay_out(events, folder, searches=searches, **more)
     return state.mapped(folder)
 
 
@@ -242,6 +242,54 @@ def test_memory_has_a_bound(shoppers):
         assert len(everybody.of(user).rows) == 1
     assert len(everybody) == 10
     assert everybody.waiting() == 0
+
+
+def test_of_a_long_history_the_newest_is_in_sight_and_clicks_move_no_feature(stream, tmp_path):
+    """What features and purchases are told of agrees with the tables, whatever number of clicks came in between."""
+    clean, _ = quality.clean(EVENTS.shape(pl.DataFrame(stream, schema=EVENTS.schema)))
+    clicks = [row(900 + n, at=START + dt.timedelta(minutes=n), kind="Product Viewed", item_id="a") for n in range(500)]
+    both = pl.concat([clean, EVENTS.shape(pl.DataFrame(clicks, schema=EVENTS.schema))])
+    orders = clean.filter(pl.col("user_key") == 1, pl.col("kind").is_in([PURCHASE, REFUND])).height
+    everybody = state.Shoppers(laid_out(both, tmp_path, most=orders), Persons(tmp_path / "identities.sqlite"))
+    shopper, index = everybody.of(1), {item: place for place, item in enumerate(ITEMS)}
+    views = both.filter(pl.col("user_key") == 1, pl.col("kind").str.starts_with("Product")).sort(
+        "at", "event_id", "line"
+    )
+    kept = [one["event_id"] for one in shopper.rows if one["kind"].startswith("Product")]
+    assert kept == views["event_id"].to_list()[-orders:] and len(shopper.rows) == 2 * orders
+    moment = START + dt.timedelta(days=30)
+    wanted = prepare.features(both.filter(pl.col("user_key") == 1), as_of=moment).to_dicts()[0]
+    for name, told in shopper.values(moment).items():
+        assert told == pytest.approx(wanted[name], rel=1e-9, abs=1e-9) if told is not None else wanted[name] is None
+    bought = offline(both.to_dicts(), 1)[1].of_kind(PURCHASE)
+    np.testing.assert_array_equal(shopper.purchases(index)[0], bought.row_item)
+    assert everybody.base.mark(1) == shopper.mark
+
+
+def test_long_histories_share_the_memory_there_is(tmp_path):
+    rows = [row(n, at=START + dt.timedelta(minutes=n), user=n % 8, item_id="a") for n in range(80_000)]
+    base = laid_out(EVENTS.shape(pl.DataFrame(rows, schema=EVENTS.schema)), tmp_path)
+    everybody = state.Shoppers(base, Persons(tmp_path / "identities.sqlite"), hot_mb=1)
+    for _ in range(2):
+        for user in range(8):
+            before = len(everybody)
+            assert len(everybody.of(user).history({"a": 0}).set_at) == 10_000
+            assert sum(shopper.nbytes for shopper in everybody._hot.values()) < 2**20 + 10_000 * 29 + 4_096
+    assert 2 <= len(everybody) <= before <= 4 and everybody._bytes == sum(everybody._weight.values())
+
+
+def test_what_is_more_than_memory_takes_counts_from_the_next_reading_on(tmp_path, shoppers):
+    rows = [row(n, at=START + dt.timedelta(hours=n), item_id="a") for n in range(8)]
+    everybody = shoppers(rows[:1], fresh=3)
+    assert len(everybody.take(rows[1:3])) == 2 and not everybody.behind
+    assert len(everybody.take(rows[3:6])) == 1 and everybody.behind and everybody.waiting() == 3
+    assert [one["event_id"] for one in everybody.of(1).rows] == [f"e{n:04d}" for n in range(4)]
+    everybody.rebase(laid_out(EVENTS.shape(pl.DataFrame(rows[:5], schema=EVENTS.schema)), tmp_path), taken=4)
+    assert everybody.behind and everybody.waiting() == 0  # the sixth came after that reading
+    assert len(everybody.take(rows[6:])) == 2
+    everybody.rebase(laid_out(EVENTS.shape(pl.DataFrame(rows, schema=EVENTS.schema)), tmp_path), taken=7)
+    assert not everybody.behind
+    assert [one["event_id"] for one in everybody.of(1).rows] == [f"e{n:04d}" for n in range(8)]
 
 
 def test_a_later_base_takes_the_fresh_events_over(tmp_path, shoppers):

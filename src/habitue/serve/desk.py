@@ -59,11 +59,13 @@ class Config:
     """When the lake is read again."""
 
     look_s: float = 1.0  # how often it is looked whether there is a reason
-    new_products_s: float = 5.0  # at least so long between two readings for new products
+    new_products_s: float = 5.0  # at least so long between two readings for new products, or for what was left out
     events: int = 100_000  # since the last reading, kept in memory
     lake_s: float = 20.0  # at least so long between two readings for a statement of consent, a catalogue, an erasure
     at_most_s: float = 300.0  # between two readings when events came
     hot: int = state.HOT
+    hot_mb: int = state.HOT_MB
+    fresh: int = state.FRESH
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,9 @@ class Desk:
             self._early += events
             return
         self._since += len(events)
-        believed = self._shoppers.take(events)
+        behind, believed = self._shoppers.behind, self._shoppers.take(events)
+        if self._shoppers.behind and not behind:
+            _log.warning("more came than is kept in memory: what comes now counts when the lake has been read again")
         self._count(believed)
         index = self.shop.index
         self._unknown |= any(event["item_id"] is not None and event["item_id"] not in index for event in believed)
@@ -312,11 +316,13 @@ class Desk:
 
     def gauges(self) -> dict[tuple[str, str], float]:
         """Return what /metrics shows of the state."""
-        hot, fresh = (0, 0) if self._shoppers is None else (len(self._shoppers), self._shoppers.waiting())
+        told = self._shoppers
+        hot, fresh, behind = (0, 0, 0) if told is None else (len(told), told.waiting(), int(told.behind))
         age = time.monotonic() - self._read_at if self.ready else 0.0
         return {
             ("habitue_shoppers_in_memory", "Shoppers put together in memory"): hot,
             ("habitue_events_since_reading", "Events in memory that came since the lake was read"): fresh,
+            ("habitue_events_left_to_reading", "1 = events came that count from the next reading on"): behind,
             ("habitue_feature_freshness_seconds", "Time since the lake was read"): age,
             ("habitue_products", "Products that can be shown"): len(self._shop.items) if self._shop else 0,
         }
@@ -340,7 +346,8 @@ class Desk:
             raise
         if self._shoppers is None:
             persons = Persons(self.workspace.identities)
-            self._shoppers = Shoppers(base, persons, hot=self.config.hot, searches=made.searches)
+            hot, hot_mb, fresh = self.config.hot, self.config.hot_mb, self.config.fresh
+            self._shoppers = Shoppers(base, persons, hot=hot, hot_mb=hot_mb, fresh=fresh, searches=made.searches)
             self._shop = made
             self.on_events(self._early)
             self._early = []
@@ -389,6 +396,7 @@ class Desk:
             or (registry.canary(self.workspace.models) != self._canary and self._failed is None)
             or (self._unknown and ago >= self.config.new_products_s)
             or self._since >= self.config.events
+            or (self.shoppers.behind and ago >= self.config.new_products_s)
             or (self._since > 0 and ago >= self.config.at_most_s)
             or (ago >= self.config.lake_s and self._changes() != self._marks)
         )

@@ -12,6 +12,11 @@ replayed here agrees with the same day read from the lake (tests/serve/test_stat
 base: an exact repeat, under another id, of an event that the base holds counts until then; and a search means what its
 words named among the products of its day.
 
+Memory has a bound, whoever sends what. A base holds the newest MOST events of a person, counted apart for those the
+declared features are made of, which purchases are (so no number of clicks moves a feature or a purchase out of sight).
+FRESH events are kept between two readings: those beyond are on the disk like all others, count from the next reading
+on, and `behind` says that it is wanted. The hot ones are at most HOT people and HOT_MB of their arrays.
+
 Who is hot stays so over a later base when it holds what they are made of: each person's events have a mark, the sum of
 a number for each (its moment and line, mixed), and equal marks are equal events.
 """
@@ -45,6 +50,10 @@ from habitue.serve.persons import Persons
 
 FILE = "live.ndjson"
 HOT = 4_000  # shoppers put together in memory; docs/serve.md says what one takes
+HOT_MB = 512  # of all of them together
+MOST = 20_000  # newest events of a person that are in sight, and as many of those that features are made of
+FRESH = 300_000  # events kept since the last reading, some 650 bytes each
+_ROW_BYTES, _MET_BYTES = 600, 150  # of an event as just read; of one thing met that a declared feature remembers
 Row = dict[str, Any]
 Place = tuple[dt.datetime, str, int]  # an event's place in time: at, event_id, line
 
@@ -89,10 +98,15 @@ class Base:
 
 
 def lay_out(
-    events: pl.DataFrame, folder: Path, *, searches: search.Index | None = None, declared: Sequence[Feature] = LEDGER
+    events: pl.DataFrame,
+    folder: Path,
+    *,
+    searches: search.Index | None = None,
+    declared: Sequence[Feature] = LEDGER,
+    most: int = MOST,
 ) -> None:
     """Write clean EVENTS, joined people under one key, as a base into an empty folder. O(n log n)."""
-    rows = events.sort("user_key", "at", "event_id", "line")
+    rows = _in_sight(events.sort("user_key", "at", "event_id", "line"), declared, most)
     told = [] if searches is None else ["meant"]
     rows = rows if searches is None else search.beside(rows, searches)
     keys, first, counts = np.unique(rows["user_key"].to_numpy(), return_index=True, return_counts=True)
@@ -104,6 +118,13 @@ def lay_out(
     np.save(folder / "people.npy", keys.astype(np.int64))
     np.save(folder / "people-start.npy", start)
     np.save(folder / "people-marks.npy", np.add.reduceat(marks, first) if rows.height else marks)
+
+
+def _in_sight(rows: pl.DataFrame, declared: Sequence[Feature], most: int) -> pl.DataFrame:
+    """Leave out all but the newest `most` rows of each person, of what features are made of and of the rest."""
+    declares = pl.col("kind").is_in(sorted({kind for feature in declared for kind in feature.kinds}))
+    counted = rows.select(left=pl.len().over("user_key", declares) - pl.int_range(pl.len()).over("user_key", declares))
+    return rows.filter(counted["left"] <= most)
 
 
 def mapped(folder: Path) -> Base:
@@ -240,8 +261,11 @@ class Shopper:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is kept of the sets."""
-        return sum(0 if part is None else part.nbytes for part in (self.laid, self.memory))
+        """Bytes of what is kept of the sets, and about as many as events and features take."""
+        states = self.features or {}
+        met = sum(len(state.get("met") or state.get("recent") or ()) for state in states.values())
+        read = _ROW_BYTES * len(self.first or ()) + _MET_BYTES * met
+        return read + sum(0 if part is None else part.nbytes for part in (self.laid, self.memory))
 
     def add(self, row: Row) -> None:
         """Take one event; a late one goes to its place. Constant time for one that comes in order."""
@@ -382,6 +406,8 @@ class Shoppers:
         clean: Clean | None = None,
         declared: Sequence[Feature] = LEDGER,
         hot: int = HOT,
+        hot_mb: int = HOT_MB,
+        fresh: int = FRESH,
         searches: search.Index | None = None,
     ) -> None:
         self.base, self.persons = base, persons
@@ -389,9 +415,15 @@ class Shoppers:
         self.fresh: dict[int, list[tuple[int, Row]]] = {}  # by the event's own key, each with its number
         self.taken = 0  # events ever, believed or not
         self._turn = 0  # bases so far
-        self._clean, self._declared, self._most = clean or Clean(), declared, hot
-        self._columns = columns(declared)
+        self.left = -1  # number of the newest event that was not kept
+        self._from = 0  # number of the first event that the base does not hold
+        self._waiting = 0  # fresh events
+        self._clean, self._declared, self._columns = clean or Clean(), declared, columns(declared)
+        self._most, self._most_bytes, self._most_fresh = hot, hot_mb * 2**20, fresh
         self._hot: OrderedDict[int, Shopper] = OrderedDict()
+        self._weight: dict[int, int] = {}  # bytes of each of them, and of all
+        self._bytes = 0
+        self._latest = -1  # whom was asked about last; what was made of them meanwhile is weighed next time
         self._same: dict[int, dict[int, int]] = {}  # by key: hash of a fresh event -> its number; a repeat is none
 
     def __len__(self) -> int:
@@ -399,13 +431,17 @@ class Shoppers:
         return len(self._hot)
 
     def take(self, events: Sequence[Row]) -> list[Row]:
-        """Take new events (rows of EVENTS under their own keys); returns those that may be believed."""
+        """Take new events (rows of EVENTS under their own keys); returns those that may be believed and were kept."""
         self._follow()
         believed = []
         for number, event in enumerate(events, self.taken):
+            if self._waiting >= self._most_fresh:
+                self.left = number
+                continue
             if not self._believable(event, number):
                 continue
             believed.append(event)
+            self._waiting += 1
             row = {name: event[name] for name in self._columns}
             if self.searches is not None and event["item_id"] is None and event["query"] is not None:
                 (row["meant"],) = search.products(self.searches, [event["query"]])
@@ -418,7 +454,8 @@ class Shoppers:
     def of(self, key: int) -> Shopper:
         """Return the shopper a key belongs to, put together where need be: O(events of the person)."""
         self._follow()
-        person = self.persons.person(key)
+        self._let_go()
+        person = self._latest = self.persons.person(key)
         shopper = self._hot.get(person)
         if shopper is not None and (shopper.turn == self._turn or self._as_before(person, shopper)):
             shopper.turn = self._turn
@@ -437,7 +474,7 @@ class Shoppers:
         self._hot[person] = shopper
         self._hot.move_to_end(person)
         if len(self._hot) > self._most:
-            self._hot.popitem(last=False)
+            self._drop(next(iter(self._hot)))
         return shopper
 
     def rebase(self, base: Base, *, taken: int) -> None:
@@ -448,12 +485,31 @@ class Shoppers:
         self.base, self._turn = base, self._turn + 1
         kept = {key: [one for one in told if one[0] >= taken] for key, told in self.fresh.items()}
         self.fresh = {key: told for key, told in kept.items() if told}
+        self._waiting, self._from = sum(map(len, self.fresh.values())), taken
         same = {key: {said: n for said, n in met.items() if n >= taken} for key, met in self._same.items()}
         self._same = {key: met for key, met in same.items() if met}
 
     def waiting(self) -> int:
         """Return how many fresh events there are."""
-        return sum(len(told) for told in self.fresh.values())
+        return self._waiting
+
+    @property
+    def behind(self) -> bool:
+        """Whether there are events that neither the base nor memory holds: the lake does, so it is to be read again."""
+        return self.left >= self._from
+
+    def _let_go(self) -> None:
+        """Weigh who was asked about last, and while all take too much let go of who was longest ago."""
+        if (shopper := self._hot.get(self._latest)) is not None:
+            weight = shopper.nbytes
+            self._bytes += weight - self._weight.get(self._latest, 0)
+            self._weight[self._latest] = weight
+        while self._bytes > self._most_bytes:
+            self._drop(next(iter(self._hot)))
+
+    def _drop(self, person: int) -> None:
+        if self._hot.pop(person, None) is not None:
+            self._bytes -= self._weight.pop(person, 0)
 
     def _rows(self, person: int) -> list[Row]:
         """Return a person's events in time, each once."""
@@ -478,7 +534,7 @@ class Shoppers:
     def _follow(self) -> None:
         """Drop whoever has become somebody else, to be put together again."""
         for key in self.persons.look():
-            self._hot.pop(key, None)
+            self._drop(key)
 
     def _believable(self, event: Row, number: int) -> bool:
         """Say of one event what `quality.clean` says of it."""
