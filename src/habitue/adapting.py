@@ -137,9 +137,7 @@ def refitted(state: blend.State, past: Past, plan: Plan, *, runtime: machine.Run
             views[name] = module.fit(past, config, runtime=runtime)
     new = state.newcomers
     if new is not None and new.weight:
-        config = dataclasses.replace(
-            plan.blend.newcomers, weight=new.weight
-        )  # the weight is kept, as those of the views
+        config = dataclasses.replace(plan.blend.newcomers, weight=new.weight)  # kept, as the views' weights are
         new = newcomers.fit(past, config, new.judged, runtime=runtime)
     return dataclasses.replace(state, views=views, newcomers=new)
 

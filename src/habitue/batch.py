@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from habitue import serving
+from habitue.core import durable
 from habitue.core.errors import LakeError, UsageError
 from habitue.core.workspace import Workspace
 from habitue.protect import identities, people
@@ -101,13 +101,8 @@ def _begun(folder: Path, space: Workspace, arguments: dict[str, Any], shop: Shop
 
 def _keep(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all, after a power cut too. Raises LakeError."""
-    draft = path.with_name(f".{path.name}")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        durable.write(path, text.encode())
     except OSError as error:
         raise LakeError(
             str(path.parent),

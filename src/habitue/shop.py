@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # torch takes seconds to load: an import or a check of a file
     from habitue.apply.experiment import Experiment
     from habitue.apply.personas import Personas
     from habitue.checking import Checked
+    from habitue.encode import table
     from habitue.model import blend
     from habitue.model.past import Past
     from habitue.model.states import State as States
@@ -232,21 +233,12 @@ class Shop:
 
         Raises ModelError for too few customers with an event.
         """
-        from habitue import pipeline
         from habitue.core.runtime import detect
         from habitue.model import states
 
         tables = self._tables(as_of)
-        moment = self._moment(tables, as_of)
-        past, _ = pipeline.look_back(
-            tables,
-            as_of=moment,
-            plan=self.plan,
-            train=False,
-            purpose=consent.ANALYTICS,
-            listed=self._listed(as_of),
-        )
-        return states.fit(past, states.Config(), runtime=detect(seed=self.plan.seed)), moment
+        past, _ = self._past(tables, as_of, purpose=consent.ANALYTICS)
+        return states.fit(past, states.Config(), runtime=detect(seed=self.plan.seed)), past.as_of
 
     def personas(
         self,
@@ -261,7 +253,6 @@ class Shop:
         `method` auto, kmeans, hdbscan or mixture; `count` None takes as many as are stable; `time_zone` in which hours
         and weekdays are read. Where a model was trained by `as_of`, each persona has its churn risk.
         """
-        from habitue import pipeline
         from habitue.apply import personas
         from habitue.encode import traits
         from habitue.model import blend
@@ -270,15 +261,8 @@ class Shop:
         tables = self._tables(as_of)
         moment = self._moment(tables, as_of)
         trained = self._newest(moment) if self._models(moment) else None
-        past, titles = pipeline.look_back(
-            tables,
-            as_of=moment,
-            plan=self.plan,
-            train=False,
-            purpose=consent.ANALYTICS,
-            listed=self._listed(as_of),
-            traits=None if trained is None else traits.read(trained.manifest),
-        )
+        told_by = None if trained is None else traits.read(trained.manifest)
+        past, titles = self._past(tables, as_of, purpose=consent.ANALYTICS, traits=told_by)
         risk = None if trained is None else blend.predict(trained.state, past.take(np.flatnonzero(past.known)))
         before = personas.earlier(past, tables.events, config)
         with stage("Grouping customers"):
@@ -375,20 +359,32 @@ class Shop:
         return dt.datetime.now(dt.UTC) if as_of is None else None
 
     def _ask(self, tables: Tables, as_of: str | dt.date | None) -> tuple[Past, dict[str, str], Trained]:
-        from habitue import pipeline
         from habitue.encode import traits
 
-        moment = self._moment(tables, as_of)
-        trained = self._newest(moment)
-        past, titles = pipeline.look_back(
+        trained = self._newest(self._moment(tables, as_of))
+        past, titles = self._past(tables, as_of, traits=traits.read(trained.manifest))
+        return past, titles, trained
+
+    def _past(
+        self,
+        tables: Tables,
+        as_of: str | dt.date | None,
+        *,
+        purpose: str = consent.PERSONALISATION,
+        traits: table.Fitted | None = None,
+    ) -> tuple[Past, dict[str, str]]:
+        """Return what may be known when a question is asked, without training rows, and the products' words."""
+        from habitue import pipeline
+
+        return pipeline.look_back(
             tables,
-            as_of=moment,
+            as_of=self._moment(tables, as_of),
             plan=self.plan,
             train=False,
+            purpose=purpose,
             listed=self._listed(as_of),
-            traits=traits.read(trained.manifest),
+            traits=traits,
         )
-        return past, titles, trained
 
     def _models(self, moment: dt.datetime | None = None) -> list[Path]:
         """Return the trained models, oldest first; with `moment` those that know nothing at or after it."""

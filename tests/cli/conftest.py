@@ -9,6 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import habitue
+from habitue import cli
 from habitue.collect import synthetic
 
 HABITUE = str(Path(sys.executable).with_name("habitue"))
@@ -73,3 +75,18 @@ def run() -> Run:
         return subprocess.run([HABITUE, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
     return habitue
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capsys):
+    """Type a command for a new workspace, in this process; returns (exit code, standard output, standard error)."""
+    habitue.init(tmp_path / "shop")
+
+    def command(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["habitue", *words, "--workspace", str(tmp_path / "shop")])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return command

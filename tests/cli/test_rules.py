@@ -1,27 +1,15 @@
 """`habitue rules`: a rule's life from the command line."""
 
+import functools
 import json
-import sys
 
 import pytest
 
-import habitue
-from habitue import cli
-
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(typed):
     """Run `habitue rules` on a workspace; returns (exit code, standard output, standard error)."""
-    habitue.init(tmp_path / "shop")
-
-    def command(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["habitue", "rules", *args, "--workspace", str(tmp_path / "shop")])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return command
+    return functools.partial(typed, "rules")
 
 
 def test_the_life_of_a_rule_that_names_what_nobody_has_met(run):

@@ -134,9 +134,8 @@ def test_ids_of_a_turn_that_failed_stay_in_memory_and_a_disk_that_is_full_for_th
     async def scenario(receiver):
         await send(receiver, track(1))
         with monkeypatch.context() as patch:
-            patch.setattr(
-                "habitue.collect.met._written", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
-            )
+            full = OSError(28, "No space left")
+            patch.setattr("habitue.collect.met._write", lambda *_, **__: (_ for _ in ()).throw(full))
             with pytest.raises(LakeError, match="the ids of what was received cannot be kept"):
                 await receiver.compact()
         assert len(log.segments(shop.root / "inbox")) == 1 and len(receiver._seen) == 1

@@ -24,7 +24,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(journal.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(LakeError, match=r"cannot be written \(No space left.*Nothing was changed.*disk's space"):
         journal.write(tmp_path, {"events": 3})
     assert journal.entries(tmp_path) == {}

@@ -72,11 +72,11 @@ class TestFullDisk:
 
         def full(file):
             written.append(file)
-            if len(written) > 2:  # about, first part
+            if len(written) > 4:  # about and the first part: each a file and its name
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             real(file)
 
-        monkeypatch.setattr(batch.os, "fsync", full)
+        monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(LakeError, match="cannot be written .No space left.*what it has done is kept"):
             batch.run(trained, {**job.arguments, "job": number}, lambda *_: None)
         monkeypatch.undo()

@@ -4,6 +4,7 @@ import base64
 import datetime as dt
 import hashlib
 import io
+import os
 import struct
 import wave
 import zipfile
@@ -152,10 +153,11 @@ def test_a_disk_that_is_full_is_a_503(client, post, monkeypatch):
     def full(_file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("habitue.collect.shelf.os.fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     answer = post("/v1/media", packed(picture(), item_id="A"))
     assert answer.status_code == 503 and "Retry-After" in answer.headers
-    assert list((client.app.state.receiver.workspace.root / "media").rglob(".draft-*")) == []
+    media = client.app.state.receiver.workspace.root / "media"
+    assert not [path for path in media.rglob("*") if path.is_file()]
 
 
 def beat(second, value=72, **more):

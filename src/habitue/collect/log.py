@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from habitue.core import durable
 from habitue.core.errors import LakeError
 
 MAGIC = b"habitue inbox 1\n"
@@ -86,11 +87,7 @@ class Log:
         self._end = 0
         _write_all(self._file, MAGIC)
         os.fsync(self._file)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.sync(self._folder)
         self._end = len(MAGIC)
 
     def _give_up(self) -> None:
@@ -133,14 +130,9 @@ def opened(folder: Path, *, segment_bytes: int = 2**26) -> tuple[Log, int]:
 
 def keep_aside(path: Path, payloads: list[bytes]) -> None:
     """Write records into a file of their own, on the disk when this returns. Raises LakeError."""
-    draft = path.with_name(f".{path.name}")
     content = MAGIC + b"".join(_HEAD.pack(MARK, len(one), zlib.crc32(one)) + one for one in payloads)
     try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        durable.write(path, content)
     except OSError as error:
         raise _unwritable(path.parent, error) from error
 

@@ -16,16 +16,15 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import itertools
-import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from habitue.core import durable
 from habitue.core.errors import LakeError
 
 Numbers = npt.NDArray[np.int64]  # ascending, each once
@@ -67,7 +66,7 @@ def build(folder: Path, found: Iterable[tuple[int, Iterable[str]]], secret: byte
             add(draft, numbers(ids, secret), at=dt.timedelta(days=day) // _US)
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
-        _synced(folder.parent)
+        durable.sync(folder.parent)
     except OSError as error:
         raise _unwritable(folder, error) from error
 
@@ -146,21 +145,7 @@ def _merged(one: Numbers, other: Numbers) -> Iterator[Numbers]:
 
 def _write(folder: Path, parts: Iterable[Numbers], *, first: int, last: int) -> None:
     path = folder / f"{last:016d}-{first:016d}-{secrets.token_hex(4)}{SUFFIX}"
-    draft = path.with_name(f".{path.name}")
-    try:
-        with draft.open("wb") as file:
-            _written(file, parts)
-        draft.replace(path)
-        _synced(folder)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _written(file: BinaryIO, parts: Iterable[Numbers]) -> None:
-    for part in parts:
-        file.write(part.astype(_TYPE).tobytes())
-    file.flush()
-    os.fsync(file.fileno())
+    durable.write(path, (part.astype(_TYPE).tobytes() for part in parts))
 
 
 def _mapped(path: Path) -> Numbers:
@@ -173,14 +158,6 @@ def _last(path: Path) -> int:
 
 def _first(path: Path) -> int:
     return int(path.name.split("-")[1])
-
-
-def _synced(folder: Path) -> None:
-    there = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(there)
-    finally:
-        os.close(there)
 
 
 def _unwritable(folder: Path, error: OSError) -> LakeError:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
+from habitue.core import durable
 from habitue.core.errors import LakeError
 from habitue.protect.sent import SENT
 
@@ -23,13 +22,9 @@ def keep(folder: Path, content: bytes) -> tuple[str, Path]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists() or path.stat().st_size != len(content):
-            _write(path, content)
-        for one in (path.parent, folder):
-            there = os.open(one, os.O_RDONLY)
-            try:
-                os.fsync(there)
-            finally:
-                os.close(there)
+            durable.write(path, content)
+        for one in (path.parent, folder):  # one that was there may be another thread's, renamed this moment
+            durable.sync(one)
     except OSError as error:
         raise LakeError(
             str(folder),
@@ -38,16 +33,3 @@ def keep(folder: Path, content: bytes) -> tuple[str, Path]:
             remedy="Check the disk's space and the folder's rights",
         ) from error
     return name, path
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    draft, draft_name = tempfile.mkstemp(dir=path.parent, prefix=".draft-")
-    try:
-        with os.fdopen(draft, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(draft_name).replace(path)
-    finally:
-        Path(draft_name).unlink(missing_ok=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from habitue.core import durable
 from habitue.core.errors import LakeError
 
 NAME = ".journal"
@@ -30,13 +30,8 @@ def entries(root: Path) -> dict[str, int]:
 
 def write(root: Path, versions: dict[str, int]) -> None:
     """Note the versions, on the disk before anything is changed. Raises LakeError."""
-    draft = root / f"{NAME}.draft"
     try:
-        with draft.open("w") as file:
-            json.dump(versions, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(root / NAME)
+        durable.write(root / NAME, json.dumps(versions).encode())
     except OSError as error:
         raise LakeError(
             str(root),

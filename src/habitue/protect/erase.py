@@ -12,7 +12,6 @@ import datetime as dt
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 import shutil
@@ -24,7 +23,7 @@ from typing import Any
 import polars as pl
 
 from habitue import __version__
-from habitue.core import lock
+from habitue.core import durable, lock
 from habitue.core.errors import LakeError, SettingsError, UsageError
 from habitue.core.lake import WAIT_S
 from habitue.core.progress import stage
@@ -221,14 +220,9 @@ def _keep(workspace: Workspace, receipt: dict[str, Any]) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    beside = path.with_name(f"{path.name}.draft")
     try:
         path.parent.mkdir(exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        durable.write(path, content)
     except OSError as error:
         raise LakeError(
             str(path),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from habitue.core import durable
 from habitue.core.errors import ModelError, UsageError, did_you_mean
 
 MODEL = "blend"
@@ -181,9 +182,7 @@ def _read(path: Path) -> Any:
 def _write(models: Path, name: str, told: Any) -> None:
     path = models / MODEL / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{name}.draft")
-    draft.write_text(json.dumps(told), encoding="utf-8")
-    draft.replace(path)
+    durable.write(path, json.dumps(told).encode())
 
 
 def _broken(path: Path) -> ModelError:
