@@ -48,6 +48,9 @@ def main() -> None:
     asked.add_argument("--earlier", action="store_true", help="every share, where settings are chosen")
     asked.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = asked.parse_args()
+    if "HABITUE_DATA" not in os.environ:
+        print("Diginetica is not measured: HABITUE_DATA is not set, and these data may not ship.")
+        return
     folder = Path(os.environ["HABITUE_DATA"]) / "sessions_diginetica"
     sessions = pl.read_parquet(folder / "train_sessions.parquet").sort("session").tail(TRAINED)
     past, state = trained(sessions.head(sessions.height - HELD))
