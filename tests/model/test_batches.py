@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from habitue.model import batches
 from habitue.model.batches import ALIKE, GAPS, NEVER, SHORT, Batch, Questions, collate, known, sets_before
 from habitue.model.past import PURCHASE, REFUND, Histories
 
@@ -240,3 +241,10 @@ def test_a_batch_moves_as_a_whole(past):
         for group in sight.groups:
             assert all(part.is_meta for part in (group.token, group.seen, group.back, group.gap, group.asks))
     assert ask(past, [0], [0], clock=False).to("meta").every.groups[0].gap is None
+
+
+def test_the_first_set_in_sight_is_the_same_of_one_token_and_of_many():
+    counts = np.arange(400)
+    for window in (1, 2, 7, 64):
+        one = [batches.first_in_sight_of(count, window) for count in counts.tolist()]
+        assert one == batches.first_in_sight(counts, window).tolist() and one[window] == 0 < one[window + 1]

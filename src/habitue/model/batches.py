@@ -188,6 +188,12 @@ def first_in_sight(count: Ints, window: int) -> Ints:
     return np.maximum(-((window - count) // half), 0) * half
 
 
+def first_in_sight_of(count: int, window: int) -> int:
+    """The same of one token, in plain numbers."""
+    half = max(window // 2, 1)
+    return max(-((window - count) // half), 0) * half
+
+
 def gaps(apart: Doubles) -> Ints:
     """Return the class of each time between two sets, in days."""
     classes: Ints = np.minimum(2 * np.log1p(np.maximum(apart, 0)), GAPS - 1).astype(np.int64)

@@ -162,11 +162,19 @@ def stretch(layer: Layer, x: Floats, at: Doubles | None) -> Floats:
 
 def normed(x: Floats, affine: Affine) -> Floats:
     """Bring each vector [..., D] to mean 0 and spread 1, scale and shift (Ba, Kiros and Hinton, 2016, eq. 4)."""
-    size = np.float32(x.shape[-1])
-    centred = x - (np.add.reduce(x, axis=-1, keepdims=True) / size).astype(np.float32, copy=False)
-    square = np.add.reduce(centred * centred, axis=-1, keepdims=True) / size
-    spread = np.sqrt(square + EPSILON).astype(np.float32, copy=False)
-    result: Floats = centred / spread * affine[0] + affine[1]
+    size = x.shape[-1]
+    result: Floats
+    if x.ndim == 1:  # numbers in the place of arrays of one number: half the time
+        centred = x - np.add.reduce(x) / np.float32(size)
+        centred *= np.float32(1 / math.sqrt(np.dot(centred, centred) / size + EPSILON))
+        result = centred * affine[0]
+    else:
+        mean = np.add.reduce(x, axis=-1, keepdims=True) / np.float32(size)
+        centred = x - mean.astype(np.float32, copy=False)
+        square = np.add.reduce(centred * centred, axis=-1, keepdims=True) / np.float32(size)
+        spread = np.sqrt(square + EPSILON).astype(np.float32, copy=False)
+        result = centred / spread * affine[0]
+    result += affine[1]
     return result
 
 
@@ -185,7 +193,8 @@ def _bent(x: Floats) -> Floats:
 
 
 def _linear(x: Floats, affine: Affine) -> Floats:
-    result: Floats = x @ affine[0] + affine[1]
+    result: Floats = x @ affine[0]
+    result += affine[1]
     return result
 
 

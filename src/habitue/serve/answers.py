@@ -15,7 +15,7 @@ from litestar import Response, get, post
 from habitue.protect import people
 from habitue.serve.collecting import aws_key, basic
 from habitue.serve.desk import Desk, Served
-from habitue.serve.fields import Asked, Field, of_body, of_query
+from habitue.serve.fields import Asked, Field, header, of_body, of_query
 from habitue.serve.keys import PREDICT, RECOMMEND, TOKENS, USERS, Door, Key, user_token
 from habitue.serve.problems import Problem
 from habitue.serve.scorer import LONGEST, Answer, Filters, Question, bad
@@ -111,9 +111,9 @@ async def tokens(request: Asked) -> Response[dict[str, Any]]:
 def admitted(request: Asked, scope: str) -> tuple[Door, Key]:
     """Return the door and the key that came, which may do `scope`. Raises Problem 401, 403, 429."""
     door: Door = request.app.state.door
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    scheme, _, given = header(request, "authorization").partition(" ")
     bearer = given.strip() if scheme.lower() == "bearer" else None
-    text = request.headers.get("x-api-key") or bearer or basic(request) or aws_key(request)
+    text = header(request, "x-api-key") or bearer or basic(request) or aws_key(request)
     return door, door.admit(text or None, scope)
 
 
@@ -121,7 +121,7 @@ def named(request: Asked, door: Door, key: Key, asked: dict[str, Any]) -> int | 
     """Return the key of who is asked about; None = nobody known. Raises Problem 400, 401 and 403."""
     _short(asked)
     user_id, anonymous_id = asked.get("user_id"), asked.get("anonymous_id")
-    token = request.headers.get(TOKEN)
+    token = header(request, TOKEN)
     if token:
         proven = door.user(key, token)
         if user_id not in (None, proven):
@@ -182,17 +182,13 @@ def body(served: Served, began: float) -> dict[str, Any]:
 
 def listed(answer: Answer) -> dict[str, Any]:
     """Return a list as the API writes it."""
-    reasons = answer.reasons or ((),) * len(answer.items)
+    why = [[{"code": r.code, "text": r.text, "weight": r.weight} for r in one] for one in answer.reasons]
+    reasons = why or [[]] * len(answer.items)
     return {
         "model": answer.model,
         "model_version": answer.version,
         "items": [
-            {
-                "item_id": item,
-                "score": score,
-                "rank": rank,
-                "reasons": [{"code": r.code, "text": r.text, "weight": r.weight} for r in why],
-            }
+            {"item_id": item, "score": score, "rank": rank, "reasons": why}
             for rank, (item, score, why) in enumerate(zip(answer.items, answer.scores, reasons, strict=True), 1)
         ],
         "fallback": answer.fallback,

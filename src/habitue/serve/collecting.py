@@ -22,8 +22,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from litestar import Request, Response, get, post, route
-from litestar.datastructures import State
+from litestar import Response, get, post, route
 from litestar.exceptions import HTTPException
 from litestar.types import Message, Scope
 
@@ -31,10 +30,10 @@ from habitue.collect.receiver import Busy, Receiver
 from habitue.collect.wires import ga4, gorse, personalize, posthog, segment, snowplow
 from habitue.collect.wires.body import BodyError, Messages, an_object, inflated, parsed, too_large
 from habitue.core.errors import LakeError
+from habitue.serve.fields import Asked, header
 from habitue.serve.keys import CATALOGUE, COLLECT, USERS, Door
 from habitue.serve.problems import Problem
 
-Asked = Request[Any, Any, State]
 SLOWEST_S = 30.0  # for a body to come
 RETRY_S = 5  # when nothing can be stored
 _PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
@@ -207,7 +206,7 @@ async def take(request: Asked, messages: Messages, source: str, received: dt.dat
 
 def basic(request: Asked) -> str | None:
     """Return the user of HTTP Basic, which is where Segment's clients put the write key; with or without the colon."""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    scheme, _, given = header(request, "authorization").partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
@@ -223,7 +222,7 @@ def key_in_query(request: Asked) -> str | None:
 
 def aws_key(request: Asked) -> str | None:
     """Return the access key id of an AWS signature: where an AWS client puts the key. The signature is not read."""
-    found = re.search(r"Credential=([^/,\s]+)", request.headers.get("authorization", ""))
+    found = re.search(r"Credential=([^/,\s]+)", header(request, "authorization"))
     return found[1] if found else None
 
 

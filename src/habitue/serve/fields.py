@@ -42,6 +42,12 @@ class Field:
         return kinds[self.kind]
 
 
+def header(request: Asked, name: str) -> str:
+    """Return a header, of several alike the first, "" without it; `request.headers` would lay all of them out."""
+    wanted = name.lower().encode("latin-1")
+    return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == wanted), "")
+
+
 def of_query(request: Asked, fields: Sequence[Field]) -> dict[str, Any]:
     """Return the values of the query string; a list is words with commas between. Raises Problem 400."""
     told = {}

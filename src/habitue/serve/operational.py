@@ -143,6 +143,11 @@ class Followed:
     _stat: tuple[int, int, int] | None = None
     _thread: threading.Thread | None = None
     _stopped: threading.Event = field(default_factory=threading.Event)
+    _file: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Name the file once: it is looked at twice an answer."""
+        self._file = str(self.state / FILE)
 
     def now(self) -> object:
         """Return something that differs when the store has changed; None = there is none yet. Raises LakeError."""
@@ -159,7 +164,7 @@ class Followed:
     def _of_file(self) -> int | None:
         """Return the count of changes; lines of the audit log change the file, and are none."""
         try:
-            stat = (self.state / FILE).stat()
+            stat = os.stat(self._file)
         except FileNotFoundError as error:
             if self._stat is None:
                 return None

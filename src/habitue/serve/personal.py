@@ -110,19 +110,18 @@ def shortened(
     told = {n: shop.views[n](bought) for n, weight in model.weights.items() if weight and n in shop.views}
     memory, at = _memory(shop, reader, shopper, now)
     query = live.query(reader, memory, at=at, traits=_traits(shop, shopper))
-    own = np.unique(memory.item).astype(np.int64)
     chosen = shortlist.candidates(
         shop.shortlist,
         query.vector,
         list(told.values()),
         fits=fits,
         count=count,
-        more=np.concatenate([own, more]),
+        more=np.concatenate([memory.item, more]),
         raised=raised,
     )
     if len(chosen) < count and len(chosen) < np.count_nonzero(fits):
         return None
-    places = np.union1d(chosen, shop.shortlist.sample)
+    places = shortlist.every([chosen, shop.shortlist.sample], np.ones(len(shop.items), dtype=bool))
     stands_for = shortlist.weights(places, chosen, len(shop.items))
     total = np.zeros(len(places))
     for name, weight in model.weights.items():

@@ -24,6 +24,7 @@ a number for each (its moment and line, mixed), and equal marks are equal events
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import mmap
 from collections import OrderedDict
@@ -188,14 +189,20 @@ class _Laid:
         if not told:
             return
         self.kinds += [kind for kind in dict.fromkeys(one.kind for one in told) if kind not in self.kinds]
-        ends = np.cumsum([len(one.items) for one in told]) + self.row_start[-1]
-        self.at = np.concatenate([self.at, np.array([one.at for one in told])])
-        self.kind = np.concatenate([self.kind, np.array([self.kinds.index(one.kind) for one in told], dtype=np.int8)])
-        self.row_start = np.concatenate([self.row_start, ends])
-        self.item = np.concatenate([self.item, np.concatenate([one.items for one in told]).astype(np.int32)])
-        quantities = np.concatenate([one.quantities for one in told])
-        self.quantity = np.concatenate([self.quantity, quantities.astype(np.float32)])
-        self.value = np.concatenate([self.value, np.concatenate([one.values for one in told]).astype(np.float32)])
+        ends = itertools.accumulate([len(one.items) for one in told], initial=int(self.row_start[-1]))
+        more = {
+            "at": [one.at for one in told],
+            "kind": [self.kinds.index(one.kind) for one in told],
+            "row_start": list(ends)[1:],
+            "item": [item for one in told for item in one.items],
+            "quantity": [quantity for one in told for quantity in one.quantities],
+            "value": [value for one in told for value in one.values],
+        }
+        for name, values in more.items():
+            before = getattr(self, name)
+            setattr(self, name, np.concatenate([before, np.array(values, dtype=before.dtype)]))
+        if self.paid is not None and all(one.kind != PURCHASE for one in told):
+            self.paid = len(self.at), *self.paid[1:]
 
     def purchases(self) -> tuple[Ints, Doubles]:
         """Return product and moment of every purchase, found once for these sets."""
