@@ -2,6 +2,9 @@
 
 The links it met last are kept in memory (a bounded number); the others are looked up by index. Another process may
 change the identities meanwhile (an import, an erasure): SQLite tells, and what was kept is forgotten.
+
+One connection stays open and writes as `identities.book` does: opening the file at every change, and reading its
+layout and its first pages again, is a fifth of what a change costs.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from habitue.protect.identities import EPOCH, WAIT_S, book, event_secret, micros, unusable
+from habitue.protect.identities import EPOCH, WAIT_S, book, changing, event_secret, for_changes, micros, unusable
 from habitue.protect.people import DATA
 
 KEPT = 20_000  # links in memory, 420 bytes each; one that is looked up costs 10 us more
@@ -33,14 +36,15 @@ class Arriving:
             connection.execute("CREATE INDEX IF NOT EXISTS joins_of_key ON joins (user_key)")
         self._links: OrderedDict[Alias, Link] = OrderedDict()  # the one met last at the end
         self._claims: OrderedDict[tuple[int, int], int] = OrderedDict()  # (user_key, became): joined_at
-        self._watch = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
+        self._file = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
+        for_changes(self._file)
         self._version = self._data_version()
         self._new_links: dict[Alias, tuple[int, dt.datetime, str]] = {}
         self._new_claims: dict[tuple[int, int], tuple[int, str]] = {}
 
     def close(self) -> None:
         """Let the file go."""
-        self._watch.close()
+        self._file.close()
 
     def group(self, meet: Callable[[], T]) -> T:
         """Return what `meet` returns; whoever it met for the first time is then in the file, on the disk.
@@ -92,7 +96,7 @@ class Arriving:
 
     def _stored(self) -> bool:
         """Write who is new; False, and nothing written, when another process wrote since they were looked up."""
-        with book(self._path) as connection:  # nobody else can write from here on
+        with changing(self._path, self._file) as connection:  # nobody else can write from here on
             if self._data_version() != self._version:
                 return False
             connection.executemany(
@@ -102,7 +106,6 @@ class Arriving:
             )
             for (key, became), (moment, source) in self._new_claims.items():
                 _claim(connection, key, became, moment, source)
-        self._version = self._data_version()
         return True
 
     def _forget(self) -> None:
@@ -111,7 +114,7 @@ class Arriving:
 
     def _looked_up(self, name: Alias) -> Link | None:
         try:
-            row = self._watch.execute("SELECT user_key, linked_at FROM links WHERE alias_kind = ? AND alias = ?", name)
+            row = self._file.execute("SELECT user_key, linked_at FROM links WHERE alias_kind = ? AND alias = ?", name)
             found: tuple[int, int] | None = row.fetchone()
         except sqlite3.Error as error:
             raise unusable(self._path, error) from error
@@ -120,7 +123,7 @@ class Arriving:
     def _drawn(self) -> int:
         while True:  # one of 2**63: a second turn is not to be expected
             key = secrets.randbits(63)
-            if self._watch.execute("SELECT 1 FROM links WHERE user_key = ? LIMIT 1", (key,)).fetchone() is None:
+            if self._file.execute("SELECT 1 FROM links WHERE user_key = ? LIMIT 1", (key,)).fetchone() is None:
                 return key
 
     def _keep(self, name: Alias, link: Link) -> None:
@@ -130,7 +133,7 @@ class Arriving:
 
     def _data_version(self) -> int:
         try:
-            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+            return int(self._file.execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.Error as error:
             raise unusable(self._path, error) from error
 

@@ -61,9 +61,26 @@ def book(path: Path) -> Iterator[sqlite3.Connection]:
     except (OSError, sqlite3.Error) as error:
         raise unusable(path, error) from error
     try:
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA temp_store = MEMORY")  # no raw id in a temporary file
-        connection.execute("PRAGMA journal_mode = DELETE")
+        for_changes(connection)
+        with changing(path, connection):
+            yield connection
+    except sqlite3.Error as error:
+        raise unusable(path, error) from error
+    finally:
+        connection.close()  # undoes what was not committed
+
+
+def for_changes(connection: sqlite3.Connection) -> None:
+    """Set a connection up so that no copy of a raw id stays anywhere but in the file."""
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")  # no raw id in a temporary file
+    connection.execute("PRAGMA journal_mode = DELETE")
+
+
+@contextmanager
+def changing(path: Path, connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Make one change over an open connection, kept whole or, when it raises, undone. Raises LakeError."""
+    try:
         connection.execute("BEGIN IMMEDIATE")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
@@ -77,7 +94,8 @@ def book(path: Path) -> Iterator[sqlite3.Connection]:
     except sqlite3.Error as error:
         raise unusable(path, error) from error
     finally:
-        connection.close()  # undoes what was not committed
+        if connection.in_transaction:
+            connection.rollback()
 
 
 def keys_for(
