@@ -220,6 +220,24 @@ def test_identities_that_another_process_holds_stop_the_event_and_not_the_server
     assert session(shop, scenario).new == 1
 
 
+def test_requests_that_are_read_while_a_group_begins_share_its_record(shop):
+    """What has come is read before a group is closed: a request may be two passes of the loop behind the first."""
+
+    async def later(receiver, number, passes):
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        return await send(receiver, track(number))
+
+    async def scenario(receiver):
+        taken = await asyncio.gather(*(later(receiver, number, number % 3) for number in range(9)))
+        (segment_file,) = log.segments(shop.root / "inbox")
+        return taken, len(list(log.records(segment_file)))
+
+    taken, records = session(shop, scenario)
+    assert [one.new for one in taken] == [1] * 9 and records == 1
+    assert shop.lake.read(EVENTS).height == 9
+
+
 def test_more_waiting_than_may_is_refused_until_it_is_stored(shop):
     async def scenario(receiver):
         first = [asyncio.ensure_future(send(receiver, track(n))) for n in range(4)]

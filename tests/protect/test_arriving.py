@@ -141,3 +141,19 @@ def test_looking_up_and_claiming_use_an_index(path):
             plan = connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchone()[3]
             assert plan.startswith("SEARCH"), plan
     connection.close()
+
+
+def test_a_change_that_cannot_be_written_leaves_nothing_open_and_the_next_one_is_kept(path):
+    arriving = Arriving(path)
+    with sqlite3.connect(path) as breaking:
+        breaking.execute("CREATE TRIGGER no BEFORE INSERT ON links BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    breaking.close()
+    with pytest.raises(LakeError, match="no room"):
+        meet(arriving, ("user_id", "u", T0))
+    identities.keys_for(path, "user_id", pl.Series([], dtype=pl.String), linked_at=T0, source="file")  # nobody holds it
+    with sqlite3.connect(path) as mended:
+        mended.execute("DROP TRIGGER no")
+    mended.close()
+    (key,) = meet(arriving, ("user_id", "u", T0))
+    assert identities.lookup(path, "user_id", "u") == key
+    assert not path.with_name(f"{path.name}-journal").exists()  # no copy of a raw id beside the file

@@ -49,6 +49,7 @@ from habitue.protect.arriving import Arriving
 from habitue.protect.identities import GUEST
 
 INBOX = "inbox"
+PASSES = 3  # of the loop before a group is closed: what has come is read first, so that it shares the group's fsyncs
 _log = logging.getLogger("habitue.collect")
 
 
@@ -240,6 +241,8 @@ class Receiver:
         loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
+            for _ in range(PASSES):
+                await asyncio.sleep(0)
             self._wake.clear()
             arrived, self._waiting, self._waiting_events = self._waiting, [], 0
             try:
