@@ -79,8 +79,11 @@ def test_sounds_become_the_vectors_of_the_encoders_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_sentences_beside_n_grams(tmp_path, real_weights):
-    real_weights("text-use-multilingual")
+@pytest.mark.parametrize(
+    ("encoder", "weights"), [("sentence", "text-use-multilingual"), ("minilm-en", "text-minilm-en")]
+)
+def test_sentences_beside_n_grams(tmp_path, real_weights, encoder, weights):
+    real_weights(weights)
     good = np.arange(ROWS) % 2 == 0
     words = {True: ["lovely", "wonderful", "great", "perfect"], False: ["awful", "broken", "terrible", "poor"]}
     texts = [f"a {words[bool(g)][i // 2 % 4]} thing" for i, g in enumerate(good)]
@@ -88,9 +91,9 @@ def test_sentences_beside_n_grams(tmp_path, real_weights):
     path = tmp_path / "reviews.parquet"
     pl.DataFrame({"said": texts, "mood": np.where(good, "good", "bad")}).write_parquet(path)
     columns = Columns("mood", texts=("said",))
-    plan = Plan("sentiment", columns, models=("profile",), folds=3, encoders=("sentence",), cache=tmp_path / "kept")
+    plan = Plan("sentiment", columns, models=("profile",), folds=3, encoders=(encoder,), cache=tmp_path / "kept")
     outcome = run(path, plan, runtime=Runtime())
-    assert outcome.data.table.columns == ("said", "said (sentence)")
+    assert outcome.data.table.columns == ("said", f"said ({encoder})")
     auc = outcome.judged.table.filter(pl.col("metric") == "auc", pl.col("model") == "profile")["mean"][0]
     assert auc > 0.9
     assert any((tmp_path / "kept").rglob("*.safetensors"))

@@ -50,12 +50,12 @@ def test_a_header_names_the_revision_or_else_the_version():
 
 
 def test_what_cannot_be_json_leaves_the_older_file(tmp_path):
-    path = bench.save({"mean": 1.5, "word": "ä"}, tmp_path / "one.json")
+    path = bench.save({"mean": 1.5, "word": "ä"}, tmp_path / "new" / "one.json")
     assert path.read_text(encoding="utf-8") == '{\n "mean": 1.5,\n "word": "ä"\n}\n'
     with pytest.raises(ValueError, match="not JSON compliant"):
         bench.save({"mean": float("nan")}, path)
     assert json.loads(path.read_text())["mean"] == 1.5
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_two_protocols_are_no_document():

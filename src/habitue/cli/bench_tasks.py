@@ -60,8 +60,8 @@ def tasks(
         list[str] | None,
         typer.Option(
             "--encoder",
-            help="Text too by sentence, static; pictures by picture, colour, texture, photo; sound by acoustics, "
-            "spectrogram, sound, speech, speech-en.",
+            help="Text too by sentence, static, minilm-en; pictures by picture, colour, texture, photo; sound by "
+            "acoustics, spectrogram, sound, speech, speech-en.",
         ),
     ] = None,
     prepare: Annotated[

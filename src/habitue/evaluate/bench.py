@@ -62,6 +62,7 @@ def write(metrics: Metrics, folder: Path, *, commit: str) -> list[Path]:
 def save(document: Mapping[str, Any], path: Path) -> Path:
     """Write a document as JSON; an older file of that name is replaced whole or not at all. ValueError for a NaN."""
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
+    path.parent.mkdir(parents=True, exist_ok=True)  # nobody measures for minutes to be told of a folder then
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_text(text + "\n", encoding="utf-8")
     unfinished.replace(path)

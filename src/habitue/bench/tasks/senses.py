@@ -18,15 +18,19 @@ import scipy.sparse as sp
 
 from habitue import encode
 from habitue.core.errors import UsageError, did_you_mean
-from habitue.encode import speech
+from habitue.encode import hub, speech
 from habitue.model.tabular import ngrams
 
 if TYPE_CHECKING:
     from habitue.bench.tasks.reading import Columns
 
-TEXTS = ("sentence", "static")  # frozen encoders of text
+TEXTS: dict[str, tuple[str, Any]] = {  # frozen encoders of text: the modality and its settings
+    "sentence": ("sentence", None),
+    "static": ("static", None),
+    "minilm-en": ("hub", hub.Config(model="text-minilm-en")),
+}
 PICTURES = ("picture", "colour", "texture", "photo")  # of pictures, the first when none is named
-SOUNDS: dict[str, tuple[str, Any]] = {  # of sound, the first when none is named: the modality and its settings
+SOUNDS: dict[str, tuple[str, Any]] = {  # of sound, the first when none is named
     "acoustics": ("acoustics", None),
     "spectrogram": ("spectrogram", None),
     "sound": ("sound", None),
@@ -66,7 +70,8 @@ def read(frame: pl.DataFrame, columns: Columns, *, folder: Path, encoders: Seque
             notes.append(f"{long:,} texts of '{name}' are longer than {ngrams.Config().longest:,} letters and are cut")
         for encoder in (e for e in encoders if e in TEXTS):
             things = pl.DataFrame({"id": _ids(frame), "text": written})
-            vectors[f"{name} ({encoder})"] = _encoded(encoder, things, name, notes, cache)
+            modality, config = TEXTS[encoder]
+            vectors[f"{name} ({encoder})"] = _encoded(modality, things, name, notes, cache, config)
     for name in columns.pictures:
         things = _media(frame, name, folder)
         for n, encoder in enumerate([e for e in encoders if e in PICTURES] or PICTURES[:1]):
