@@ -30,6 +30,8 @@ TABLES = {
     "beauty": [*BEAUTY, *BUDGET, *NETS],
     "beauty-seeds": [*BEAUTY, "--cpu-hours", "0.75", "--seeds", "3", "--models", "popular,slist,behaviour,blend"],
     "ml-100k-seeds": [*ML_100K, "--cpu-hours", "0.15", "--seeds", "3", "--models", "popular,slist,behaviour,blend"],
+    "sports-seeds": [*SPORTS, "--cpu-hours", "1", "--seeds", "3", "--models", "popular,slist,behaviour,blend"],
+    "ml-1m-seeds": [*ML_1M, "--cpu-hours", "2", "--seeds", "3", "--models", "popular,slist,behaviour,blend"],
     "beauty-refit": [*BEAUTY, *BUDGET, "--refit", "--models", "popular,slist,behaviour,blend"],
     "beauty-ids": [BEAUTY[0], *BUDGET, *NETS],
     "sports": [*SPORTS, *BUDGET],
