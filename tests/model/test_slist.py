@@ -1,5 +1,7 @@
 """The table is a ridge regression of each set on what was bought before it; rows are built by loops here."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,18 @@ def test_beyond_its_most_it_knows_the_products_bought_most(make_past, sets):
     assert few.items == tuple(ITEMS[i] for i in kept) and few.table.shape == (3, 3)
     scores = slist.score(few, past)
     assert not np.delete(scores, kept, axis=1).any() and scores[:, kept].any()
+
+
+def test_the_table_is_held_once(make_past):
+    """It is solved where it lies; beside it stand blocks of rows, here a quarter of it each."""
+    items = [f"P{n:04d}" for n in range(4096)]
+    bought = [(user, 9 - n, items[(37 * user + n) % len(items)]) for user in range(300) for n in range(4)]
+    past = make_past(*((user, day, (item,)) for user, day, item in bought), items=items)
+    tracemalloc.start()
+    try:
+        state = slist.fit(past, slist.SEQUENCE, runtime=Runtime())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert state.table.any()
+    assert state.table.nbytes < peak < 2 * state.table.nbytes

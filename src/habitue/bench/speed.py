@@ -36,7 +36,7 @@ from habitue.core.engines.local import LocalEngine
 from habitue.core.errors import HabitueError, MissingExtraError, ModelError
 from habitue.core.extras import need
 from habitue.core.progress import stage
-from habitue.core.runtime import Runtime, peak_mb
+from habitue.core.runtime import Runtime, forget_peak, peak_mb
 from habitue.core.schemas import EVENTS, METRICS, Metrics
 from habitue.encode import onnx, sentence, weights
 from habitue.evaluate import nearest
@@ -95,6 +95,7 @@ def run(parts: Sequence[str], options: Options, *, runtime: Runtime) -> Result:
     for name in parts:
         try:
             with stage(f"{name}: {SAID[name]}"):
+                forget_peak()
                 for timed in PARTS[name](options, runtime, result.refused):
                     result.timed.append(timed)
         except HabitueError as error:
@@ -160,7 +161,8 @@ def closed_forms(options: Options, runtime: Runtime, refused: dict[str, str]) ->
         ("ease", lambda: ease.fit(past, ease.SEQUENCE, runtime=runtime)),
         ("slist", lambda: slist.fit(past, slist.SEQUENCE, runtime=runtime)),
     ):
-        cpu, _ = _repeated(fit, options.repeats)
+        forget_peak()
+        cpu = _repeated(fit, options.repeats)[0]  # no table is kept beside the next one
         ratio = float(np.median(cpu)) / least
         told.append(Timed("P2", name, "CPU-seconds", cpu, float(np.median(cpu)), peak_mb(), words, ratio))
     return told
@@ -487,6 +489,7 @@ def _repeated(work: Callable[[], Any], repeats: int) -> tuple[tuple[float, ...],
 def _walls(work: Callable[[], Any], repeats: int) -> tuple[tuple[float, ...], tuple[float, ...], Any]:
     walls, spent, found = [], [], None
     for _ in range(repeats):
+        found = None  # or the peak would be that of two
         wall, cpu = time.perf_counter(), time.process_time()
         found = work()
         walls.append(time.perf_counter() - wall)

@@ -19,7 +19,7 @@ import scipy.sparse as sp
 
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
-from habitue.model.ease import MOST, add_words, dense, inverse
+from habitue.model.ease import MOST, ROWS_A_BLOCK, add, add_words, inverse
 from habitue.model.past import (
     FOR_EVER,
     PURCHASE,
@@ -78,7 +78,9 @@ class State:
 
 
 def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG001  nothing random
-    """Solve for the table: I^3 multiplications in float32 and I x the pairs that occur, 8 I^2 bytes, I at most `most`.
+    """Solve for the table: I^3 multiplications in float32 and I x the pairs that occur; I is at most `most`.
+
+    Held are the table, 4 I^2 bytes, and the pairs that occur, 8 bytes each.
 
     Raises ModelError, which names a ridge that is too small.
     """
@@ -92,19 +94,23 @@ def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG0
     following = _capped(_ahead(bought, config.ahead, config.fade) @ sets)
     worth = 0.5 ** ((past.day - bought.set_at) / config.half_life_days)
     weighed = sp.csr_matrix((sp.diags_array(worth.astype(np.float32)) @ before).T)
-    gram, wanted = dense(weighed @ before), weighed @ following
+    gram = np.zeros((len(past.items), len(past.items)), dtype=np.float32)
+    add(gram, weighed, before)
     joined = add_words(gram, past.words, config.words)
     if config.around:
         everyone = purchases(past, past.items, half_life_days=config.half_life_days, cap=1)
-        gram += dense(np.float32(config.around) * (everyone.T @ everyone))
+        add(gram, sp.csr_matrix(everyone.T) * np.float32(config.around), everyone)
         joined = True
-    solved = inverse(gram, ridge=config.ridge, model="slist")
-    if joined:  # P (S'DY + A) = I - lambda P + P S'D(Y - S): what is left to multiply is sparse, A is not
-        wanted = wanted - weighed @ before
-    table = np.ascontiguousarray((sp.csr_matrix(wanted.T) @ solved).T)  # the inverse is symmetric
+    table = inverse(gram, ridge=config.ridge, model="slist")
+    # P (S'DY + A) = I - lambda P + P S'D(Y - S): what is left to multiply is sparse, A is not.
+    wanted = sp.csr_matrix((weighed @ (following - before if joined else following)).T)
+    for start in range(0, len(table), ROWS_A_BLOCK):  # a row of the product needs that row of the inverse alone
+        rows = slice(start, start + ROWS_A_BLOCK)
+        solved = table[rows].copy()
+        table[rows] = (wanted @ solved.T).T
+        if joined:
+            table[rows] -= np.float32(config.ridge) * solved
     if joined:
-        solved *= np.float32(-config.ridge)
-        table += solved
         table[np.diag_indices_from(table)] += 1
     if not config.again:
         np.fill_diagonal(table, 0)
