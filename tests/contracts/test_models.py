@@ -22,7 +22,7 @@ from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.core.schemas import FEATURES
 from habitue.encode import text
-from habitue.model import behaviour, blocks, fuse, fused, load, save, trees
+from habitue.model import behaviour, blocks, fuse, fused, gru, load, save, trees
 from habitue.model.past import Histories, Past, check_past, histories, next_sets, reads
 
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
@@ -47,7 +47,10 @@ def variant(model: ModuleType, **settings: object) -> ModuleType:
 
 VARIANTS = [variant(behaviour, mixer=mixer, steps=60) for mixer in blocks.KINDS if mixer != behaviour.Config().mixer]
 VARIANTS += [variant(behaviour, fusion=fuse.Config(kind), steps=80) for kind in fuse.WAYS]
-VARIANTS += [variant(fused, fusion="decision")]
+VARIANTS += [variant(fused, fusion="decision"), variant(gru, cell="lstm")]
+VARIANTS.append(variant(behaviour, clock=False, taught=0.35))  # as for files with an order and no clock
+VARIANTS[-1].ANSWERS = frozenset({"rank"})
+del VARIANTS[-1].predict
 
 
 def every_model(answer: str = "") -> pytest.MarkDecorator:

@@ -1,8 +1,9 @@
 """A recurrent net over a user's sets: GRU4Rec, with the whole softmax and one table for items in and out.
 
 Hidasi, Karatzoglou, Baltrunas and Tikk, "Session-based recommendations with recurrent neural networks", ICLR 2016.
-What was seen up to set t is h_t = GRU(x_t, h_t-1) (Cho et al., 2014); item i then scores (W h_t + c) . table_i. Sets,
-lessons and loss are those of streams.py.
+What was seen up to set t is h_t = GRU(x_t, h_t-1) (Cho et al., 2014), or with `cell = "lstm"` an LSTM's (Hochreiter and
+Schmidhuber, 1997), which also keeps a memory beside h; item i then scores (W h_t + c) . table_i. Sets, lessons and loss
+are those of streams.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from habitue.core.errors import SettingsError, did_you_mean
 from habitue.core.runtime import Runtime
 from habitue.core.settings import tuned
 from habitue.model import streams, train
@@ -23,11 +25,14 @@ from habitue.model.past import Floats, Past
 ANSWERS = frozenset({"rank"})
 SEEDED = True  # another seed is another model
 
+CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
+
 
 @dataclass(frozen=True)
 class Config:
     """Settings, picked on Beauty's and MovieLens-1M's validation (LOG.md, "recurrent and convolutional nets")."""
 
+    cell: str = "gru"  # or "lstm", as dear and on two data sets worse (LOG.md, "An LSTM in the place of the GRU")
     width: int = tuned(64, values=(32, 64, 128))
     hidden: int = tuned(128, values=(64, 128, 256))
     dropout: float = tuned(0.3, 0.1, 0.6)
@@ -63,7 +68,14 @@ class Model(streams.Net):
     def __init__(self, config: Config, read: streams.Reader) -> None:
         super().__init__()
         self.read = read
-        self.gru = nn.GRU(config.width, config.hidden)
+        if config.cell not in CELLS:
+            raise SettingsError(
+                "model.gru.cell",
+                found=f"there is no cell '{config.cell}'",
+                consequence="How the net remembers is not known",
+                remedy=did_you_mean(config.cell, CELLS),
+            )
+        self.gru = CELLS[config.cell](config.width, config.hidden)  # either; artefacts know it by this name
         self.drop = nn.Dropout(config.dropout)
         self.out = nn.Linear(config.hidden, config.width)
 
@@ -88,10 +100,10 @@ def fit(
     folder: Path | None = None,
     progress: train.Progress | None = None,
 ) -> State:
-    """Train; 6 I D multiplications a lesson, and 6 (D + H) 3 H for the net.
+    """Train; 6 I D multiplications a lesson, and 6 (D + H) 3 H for the net, an LSTM's 4 H.
 
     `folder`, `progress`: see train.run. Same seed, machine, build and threads: the same State, bit for bit. Raises
-    ModelError when nobody bought a second time.
+    ModelError when nobody bought a second time, SettingsError for a cell that there is not.
     """
     lessons = streams.lessons(past, window=config.window, model="model.gru")
     content = streams.content(past.words, config.content, len(past.items))
