@@ -163,6 +163,30 @@ class TestKeys:
         for path in ("/v1/predictions", "/v1/users/u0", "/api/recommend/u0", "/api/item/red-1", "/api/items"):
             assert ask_own(path, headers=write)[0] == 403, path
 
+    def test_a_login_that_anybody_may_send_opens_nobodys_past(self, texts, ask_own, own):
+        """A write key stands in the page: whoever reads it can say that a visitor of theirs is customer u1."""
+        write, secret = bearer(texts["write"]), bearer(texts["secret"])
+        own.get("/v1/recommendations", params={"anonymous_id": "mallory"}, headers=write)
+        for said in (
+            {"type": "track", "event": "Product Viewed", "properties": {"product_id": "red-2"}},
+            {"type": "identify", "userId": "u1"},
+            {"type": "track", "event": "Product Viewed", "properties": {"product_id": "red-3"}, "userId": "u1"},
+        ):
+            body = {"anonymousId": "mallory", "messageId": said.get("event", "i") + said.get("userId", ""), **said}
+            assert own.post(f"/v1/{said['type']}", json=body | {"writeKey": texts["write"]}).status_code == 200
+        mine = {"anonymous_id": "mallory", "exclude": "bought", "explain": True, "n": 20}
+        joined, alone = (ask_own(headers=key, **mine)[1] for key in (secret, write))
+        bought = {f"blue-{one}" for one in range(8)} - {one["item_id"] for one in joined["items"]}
+        assert bought and bought <= {one["item_id"] for one in alone["items"]}
+        assert "bought" not in {why["code"] for one in alone["items"] for why in one["reasons"]}
+        assert alone["fallback"] is None  # the visitor's own click still counts
+        token = own.post("/v1/tokens", json={"user_id": "never met"}, headers=secret).json()["user_token"]
+        proven = {"X-User-Token": token}
+        assert ask_own(headers=write | proven, **mine)[1]["items"] == alone["items"]
+        token = own.post("/v1/tokens", json={"user_id": "u1"}, headers=secret).json()["user_token"]
+        proven = {"X-User-Token": token}
+        assert ask_own(headers=write | proven, **mine)[1]["items"] == joined["items"]
+
     def test_a_secret_key_asks_for_anybody_however_it_is_sent(self, texts, ask_own, own):
         secret = texts["secret"]
         for headers in (bearer(secret), {"X-API-Key": secret}):

@@ -19,11 +19,15 @@ from habitue.core.schemas import EVENTS, REFUSED
 SERVE = """
 import sys
 from habitue.cli import main
-from habitue.serve import collecting, running
-running.HEADERS_S = collecting.SLOWEST_S = 1.0
+from habitue.serve import fields, running
+running.HEADERS_S = fields.SLOWEST_S = 1.0
 sys.argv = ["habitue", "serve", "-w", sys.argv[1], "--port", "0"]
 main()
 """
+ASKED = [  # with a body
+    *(b"/v1/recommendations", b"/v1/predictions", b"/v1/tokens", b"/v1/jobs"),
+    *(b"/api/session/recommend", b"/recommendations", b"/personalize-ranking"),
+]
 GOOD = {"type": "track", "event": "Product Viewed", "anonymousId": "a1", "properties": {"product_id": "A"}}
 
 
@@ -105,6 +109,15 @@ def test_a_body_that_does_not_come_is_a_408(server):
     status, said = server.say(head, b'{"event": ')
     assert (status, said["code"]) == (408, "too_slow")
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize("path", ASKED)
+def test_a_question_that_stops_half_way_is_let_go(server, path, half):
+    before = server.say(b"GET /metrics HTTP/1.1\nHost: x")[1].count(b'code="500"')
+    answer = server.say(b"POST %s HTTP/1.1\nHost: x\nContent-Length: 100" % path, b'{"user_id"', half=half)
+    assert answer is None if half else (answer[0], answer[1]["code"]) == (408, "too_slow")
+    assert server.say(b"GET /metrics HTTP/1.1\nHost: x")[1].count(b'code="500"') == before
 
 
 @pytest.mark.parametrize("start", [b"", b"POST /v1/tr", b"POST /v1/track HTTP/1.1\r\nHost: x\r\nX-A: "])

@@ -236,6 +236,26 @@ def test_who_logs_in_brings_what_the_visitor_did(tmp_path, shoppers):
     assert everybody.of(other) is not everybody.of(user)
 
 
+def test_a_visitor_alone_is_what_was_done_under_the_key_before_and_after_a_login(tmp_path, shoppers):
+    path = tmp_path / "identities.sqlite"
+    named = pl.Series(["v", "u"])
+    visitor, user = identities.keys_for(path, "id", named, linked_at=START, source="test").to_list()
+    everybody = shoppers([row(1, at=START, user=visitor, item_id="a"), row(2, at=START, user=user, item_id="b")])
+    assert everybody.alone(visitor) is everybody.of(visitor)  # nobody else's: one memory
+    with identities.book(path) as book:
+        people.claim(book, pl.DataFrame({"user_key": [visitor], "became": [user], "at": [START]}), source="test")
+    alone = everybody.alone(visitor)
+    index = {item: place for place, item in enumerate(ITEMS)}
+    assert alone.history(index).row_item.tolist() == [0]
+    assert everybody.of(visitor).history(index).row_item.tolist() == [0, 1]
+    for number, (who, item) in enumerate(((visitor, "c"), (user, "d")), 3):
+        everybody.take([row(number, at=START + dt.timedelta(hours=number), user=who, item_id=item)])
+    assert everybody.alone(visitor) is alone  # kept, and follows its events
+    assert alone.history(index).row_item.tolist() == [0, 2]
+    assert everybody.of(user).history(index).row_item.tolist() == [0, 1, 2, 3]
+    assert everybody.alone(user).history(index).row_item.tolist() == [1, 3]
+
+
 def test_memory_has_a_bound(shoppers):
     everybody = shoppers([row(n, at=START, user=n, item_id="a") for n in range(30)], hot=10)
     for user in range(30):

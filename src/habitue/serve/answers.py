@@ -1,7 +1,8 @@
 """The routes that answer: lists of products, what is foretold, one customer; and user tokens.
 
-A write key asks for the anonymous_id it names, or for the user that an X-User-Token proves; everything else takes a
-secret key (keys.py). An id may stand in the query, but a body or a header keeps it out of other people's logs.
+A write key asks for the anonymous_id it names, and is answered for that visitor alone; or for the user that an
+X-User-Token proves; everything else takes a secret key (keys.py). An id may stand in the query, but a body or a header
+keeps it out of other people's logs.
 """
 
 from __future__ import annotations
@@ -117,8 +118,13 @@ def admitted(request: Asked, scope: str) -> tuple[Door, Key]:
     return door, door.admit(text or None, scope)
 
 
-def named(request: Asked, door: Door, key: Key, asked: dict[str, Any]) -> int | None:
-    """Return the key of who is asked about; None = nobody known. Raises Problem 400, 401 and 403."""
+def named(request: Asked, door: Door, key: Key, asked: dict[str, Any]) -> tuple[int | None, bool]:
+    """Return the key of who is asked about, None = nobody known, and whether it is the visitor alone.
+
+    Whoever has a write key, so anybody, may send a login of whom they like. So a visitor whom a write key names is
+    answered for what was done under that visitor's id, not for the customer it was joined to: that takes a user token.
+    Raises Problem 400, 401 and 403.
+    """
     _short(asked)
     user_id, anonymous_id = asked.get("user_id"), asked.get("anonymous_id")
     token = header(request, TOKEN)
@@ -137,8 +143,9 @@ def named(request: Asked, door: Door, key: Key, asked: dict[str, Any]) -> int | 
             f"Ask with the anonymous_id, or send a user token in {TOKEN} (POST /v1/tokens)",
         )
     desk: Desk = request.app.state.desk
-    found = desk.key(user_id=user_id, anonymous_id=anonymous_id)
-    return desk.key(anonymous_id=anonymous_id) if found is None and user_id is not None else found
+    if (found := None if user_id is None else desk.key(user_id=user_id)) is not None:
+        return found, False
+    return desk.key(anonymous_id=anonymous_id), key.kind == "write"
 
 
 def unknown_user() -> Problem:
@@ -149,9 +156,9 @@ def unknown_user() -> Problem:
 async def _recommended(request: Asked, asked: dict[str, Any]) -> Response[dict[str, Any]]:
     began = time.perf_counter()
     door, key = admitted(request, RECOMMEND)
-    who = named(request, door, key, asked)
+    who, alone = named(request, door, key, asked)
     desk: Desk = request.app.state.desk
-    served = await desk.serve(who, question(asked))
+    served = await desk.serve(who, question(asked), alone=alone)
     return Response(body(served, began))
 
 
@@ -197,7 +204,7 @@ def listed(answer: Answer) -> dict[str, Any]:
 
 async def _predicted(request: Asked, asked: dict[str, Any]) -> Response[dict[str, Any]]:
     door, key = admitted(request, PREDICT)
-    who = named(request, door, key, asked)
+    who, _ = named(request, door, key, asked)
     desk: Desk = request.app.state.desk
     await asyncio.to_thread(door.note, key, "predictions", "unknown" if who is None else "asked")
     if who is None:

@@ -14,7 +14,6 @@ An error's body is a `problems.Problem`.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import datetime as dt
 import logging
@@ -28,13 +27,12 @@ from litestar.types import Message, Scope
 
 from habitue.collect.receiver import Busy, Receiver
 from habitue.collect.wires import ga4, gorse, personalize, posthog, segment, snowplow
-from habitue.collect.wires.body import BodyError, Messages, an_object, inflated, parsed, too_large
+from habitue.collect.wires.body import BodyError, Messages, an_object, inflated, parsed
 from habitue.core.errors import LakeError
-from habitue.serve.fields import Asked, header
+from habitue.serve.fields import Asked, came, header
 from habitue.serve.keys import CATALOGUE, COLLECT, USERS, Door
 from habitue.serve.problems import Problem
 
-SLOWEST_S = 30.0  # for a body to come
 RETRY_S = 5  # when nothing can be stored
 _PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 _ASKED_HEADERS = b"access-control-request-headers"
@@ -177,23 +175,7 @@ async def read(request: Asked, limit: int) -> bytes:
 
     Raises BodyError: too_large, invalid_gzip, cut_off (the client went away), too_slow.
     """
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(SLOWEST_S):
-            more = True
-            while more:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise BodyError("cut_off", "The body ended before it was complete.")
-                assert message["type"] == "http.request"
-                parts.append(message["body"])
-                size += len(message["body"])
-                if size > limit:
-                    raise too_large(limit)
-                more = message["more_body"]
-    except TimeoutError as error:
-        raise BodyError("too_slow", f"The body did not come within {SLOWEST_S:.0f} seconds.", status=408) from error
-    return inflated(b"".join(parts), limit=limit)
+    return inflated(await came(request, limit), limit=limit)
 
 
 async def take(request: Asked, messages: Messages, source: str, received: dt.datetime) -> Response[bytes]:

@@ -223,19 +223,22 @@ class Desk:
             return None
         return persons.key("anonymous_id", anonymous_id)
 
-    def shopper(self, key: int | None) -> Shopper | None:
-        """Return who may be answered in person; None for nobody, and for who did not agree to it."""
+    def shopper(self, key: int | None, *, alone: bool = False) -> Shopper | None:
+        """Return who may be answered in person; None for nobody, and for who did not agree to it.
+
+        `alone`: of what was done under this very key, not by the person it was joined to.
+        """
         shoppers = self.shoppers
         if key is None:
             return None
-        shopper = shoppers.of(key)
+        shopper = shoppers.alone(key) if alone else shoppers.of(key)
         return None if self._withheld(shoppers.persons.person(key)) else shopper
 
-    def recommend(self, key: int | None, question: Question) -> Answer:
-        """Answer one question. Raises Problem."""
+    def recommend(self, key: int | None, question: Question, *, alone: bool = False) -> Answer:
+        """Answer one question; `alone` as in `shopper`. Raises Problem."""
         began = time.perf_counter()
         shop = self._shop_of(key)
-        answer = scorer.recommend(shop, self.shopper(key), question, self.rules.now(), now=self._clock())
+        answer = scorer.recommend(shop, self.shopper(key, alone=alone), question, self.rules.now(), now=self._clock())
         self.metrics.answered.add(seconds=time.perf_counter() - began)
         self.metrics.answers.add(question.placement, answer.model, answer.fallback or "none")
         return answer
@@ -256,8 +259,10 @@ class Desk:
             self._listed.pop(next(iter(self._listed)))
         return found
 
-    async def serve(self, key: int | None, question: Question) -> Served:
+    async def serve(self, key: int | None, question: Question, *, alone: bool = False) -> Served:
         """Answer one question as the experiments that run want it, and keep what was shown. Raises Problem.
+
+        `alone` as in `shopper`; experiments are met by the person all the same.
 
         A list that cannot be kept goes out all the same, is counted (habitue_exposures_total) and said in the log.
         """
@@ -268,7 +273,7 @@ class Desk:
             person = persons.person(key)
             met = self.trials.of(person, persons.members(person), question.placement)
         with self.traces.span("rank", placement=question.placement) as span:
-            answer = self.recommend(key, experiments.changed(question, met, seed=int(name, 16)))
+            answer = self.recommend(key, experiments.changed(question, met, seed=int(name, 16)), alone=alone)
             if span is not None:
                 span.set_attributes({"model": answer.model, "fallback": answer.fallback or "none"})
         if met and person is not None and self._expose is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,12 @@ from typing import Any
 from litestar import Request
 from litestar.datastructures import State
 
+from habitue.collect.wires.body import BodyError, too_large
 from habitue.serve.problems import Problem
 
 Asked = Request[Any, Any, State]
 LONGEST_BODY = 64 * 1024
+SLOWEST_S = 30.0  # for a body to come
 LONGEST_WORD = 4_096  # characters of any one value; ids are held to less by what reads them
 
 
@@ -87,16 +90,38 @@ async def an_object(request: Asked, *, longest: int = LONGEST_BODY) -> dict[str,
     return told
 
 
+async def came(request: Asked, limit: int) -> bytes:
+    """Return the body as it came, of at most `limit` bytes.
+
+    Raises BodyError: too_large, cut_off (the client went away), too_slow.
+    """
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(SLOWEST_S):
+            more = True
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise BodyError("cut_off", "The body ended before it was complete.")
+                assert message["type"] == "http.request"
+                parts.append(message["body"])
+                size += len(message["body"])
+                if size > limit:
+                    raise too_large(limit)
+                more = message["more_body"]
+    except TimeoutError as error:
+        raise BodyError("too_slow", f"The body did not come within {SLOWEST_S:.0f} seconds.", status=408) from error
+    return b"".join(parts)
+
+
 async def parsed(request: Asked, *, longest: int = LONGEST_BODY) -> Any:
     """Return the JSON of the body, an empty object where there is none. Raises Problem 400 and 408."""
-    parts, size = [], 0
-    async for part in request.stream():
-        parts.append(part)
-        size += len(part)
-        if size > longest:
-            raise Problem(400, "too_large", f"The body is longer than {longest:,} bytes", "Ask for less at once")
     try:
-        return json.loads(b"".join(parts) or b"{}")
+        body = await came(request, longest)
+    except BodyError as error:
+        raise Problem(error.status, error.code, str(error), "Ask again, for less at once") from error
+    try:
+        return json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:
         raise Problem(400, "invalid_request", "The body is no JSON", "Send JSON in UTF-8") from error
 

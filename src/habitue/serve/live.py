@@ -116,7 +116,7 @@ async def live(request: Asked) -> Stream:
     streams: Streams = request.app.state.live
 
     def find() -> int | None:
-        return named(request, door, key, asked)
+        return named(request, door, key, asked)[0]
 
     if find() is None and what == "predictions":
         raise unknown_user()
@@ -124,13 +124,13 @@ async def live(request: Asked) -> Stream:
 
     async def tell() -> tuple[str, Any]:
         try:
-            who = find()
+            who, alone = named(request, door, key, asked)
             if what == "predictions":
                 if who is None:
                     raise unknown_user()
                 return what, desk.predict(who)
             began = time.perf_counter()
-            return what, body(await desk.serve(who, wanted), began)
+            return what, body(await desk.serve(who, wanted, alone=alone), began)
         except Problem as problem:
             return "problem", problem.body()
 

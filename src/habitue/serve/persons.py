@@ -53,8 +53,8 @@ class Persons:
         return self._became.get(key, key)
 
     def members(self, person: int) -> set[int]:
-        """Return all keys of a person, its own among them."""
-        return self._members.get(person, set()) | {person}
+        """Return all keys of a person, its own among them; of ~key, which is no person, that key alone."""
+        return {~person} if person < 0 else self._members.get(person, set()) | {person}
 
     def aliases(self, person: int, kind: str) -> list[str]:
         """Return a person's raw ids of one kind, for an answer to the shop itself. Never write them anywhere."""

@@ -80,7 +80,7 @@ class _Impatient(HttpToolsProtocol):
     """HTTP that closes a connection whose request does not begin, or whose head does not end, within HEADERS_S.
 
     A head may be HEAD_BYTES long, or as much more as arrived with its end. uvicorn waits for ever and keeps all of it.
-    Bodies have their own limit (`collecting.SLOWEST_S`), and idle connections uvicorn's.
+    Bodies have their own limit (`fields.SLOWEST_S`), and idle connections uvicorn's.
     """
 
     _late: asyncio.TimerHandle | None = None

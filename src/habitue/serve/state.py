@@ -453,8 +453,10 @@ class Shoppers:
             if self.searches is not None and event["item_id"] is None and event["query"] is not None:
                 (row["meant"],) = search.products(self.searches, [event["query"]])
             self.fresh.setdefault(event["user_key"], []).append((number, row))
-            if (shopper := self._hot.get(self.persons.person(event["user_key"]))) is not None:
-                shopper.add(row)
+            key = event["user_key"]
+            for one in (self.persons.person(key), ~key):
+                if (shopper := self._hot.get(one)) is not None:
+                    shopper.add(row)
         self.taken += len(events)
         return believed
 
@@ -483,6 +485,12 @@ class Shoppers:
         if len(self._hot) > self._most:
             self._drop(next(iter(self._hot)))
         return shopper
+
+    def alone(self, key: int) -> Shopper:
+        """Return what was done under one key, whoever it was joined to; kept as if it were a person of its own."""
+        self._follow()
+        joined = self.persons.members(self.persons.person(key)) != {key}
+        return self.of(~key if joined else key)
 
     def rebase(self, base: Base, *, taken: int) -> None:
         """Go on from a later base; of the fresh events it holds the first `taken` that came, which are let go.
