@@ -257,6 +257,19 @@ def test_survives_a_product_it_has_never_met(model):
         assert np.mean(agree) > 0.95
 
 
+@every_model()
+def test_a_catalogue_of_which_it_knows_nothing_tells_it_nothing(model):
+    """Asked with another shop's products, and no words, it prefers none of those that the user never had."""
+    items = tuple(f"other {item}" for item in past().items)
+    said = answers(model, fitted(model), dataclasses.replace(past(), items=items, words=None))
+    if "rank" in said:
+        had = past().histories
+        new = np.ones(said["rank"].shape, dtype=bool)
+        new[had.set_user[had.row_set], had.row_item] = False
+        for scores, free in zip(said["rank"], new, strict=True):
+            assert np.ptp(scores[free]) <= 1e-5 * max(np.abs(scores).max(), 1)
+
+
 @pytest.mark.parametrize("model", [trees, behaviour], ids=["trees", "behaviour"])
 def test_shuffled_labels_teach_nothing(model):
     """The two that learn who leaves from labels alone: were one better than chance, it would have seen the answer."""
