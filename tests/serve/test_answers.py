@@ -320,7 +320,7 @@ def test_the_promoted_model_is_swapped_in_without_a_failed_request(trained, ask_
     ask = ask_own
     before = ask("/health/ready")[1]["model_version"]
     folder = trained.models / registry.MODEL
-    later = before[:-1] + ("0" if before[-1] != "0" else "1")
+    later = before[:-1] + ("0" if before[-1] != "0" else "1")  # newer by its name or older
     shutil.copytree(folder / before, folder / later)
     registry.promote(trained.models, later)
     until = time.monotonic() + 60

@@ -93,7 +93,7 @@ WRITE = "the key"
         ("basic {}:", None, None),
         (None, WRITE, None),
         ("Basic other:", WRITE, "unknown_key"),  # the header counts
-        ("Bearer {}", None, "no_key"),
+        ("Bearer {}", None, "unknown_key"),  # base64 of one is none
         ("Basic", None, "no_key"),
         (None, 3, "no_key"),
         (None, None, "no_key"),
@@ -229,6 +229,25 @@ def test_where_each_dialect_puts_its_key(shop):
             assert client.post(path, content=json.dumps(body), headers=headers).is_success, path
             bare = json.loads(json.dumps(body).replace(key, "x"))
             assert client.post(path.partition("?")[0], content=json.dumps(bare)).status_code == 401, path
+
+
+def test_every_route_takes_a_key_where_the_description_says(shop):
+    _, key = keys.create(shop.root / "state", "write")
+    named = base64.b64encode(f"{key}:".encode()).decode()
+    sent = [
+        ("/v1/track", VIEW),
+        ("/v1/batch", {"batch": [VIEW]}),
+        ("/com.snowplowanalytics.snowplow/tp2", {"data": []}),
+        ("/mp/collect", {"events": []}),
+        ("/batch/", {"batch": []}),
+        ("/api/feedback", []),
+        ("/events", {"eventList": []}),
+    ]
+    with as_client(shop) as client:
+        for path, body in sent:
+            for place in ({"X-API-Key": key}, {"Authorization": f"Bearer {key}"}, {"Authorization": f"Basic {named}"}):
+                assert client.post(path, content=json.dumps(body), headers=place).is_success, (path, place)
+        assert client.get("/i?e=pv", headers={"Authorization": f"Bearer {key}"}).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,21 @@ def test_a_rollback_goes_back_one_promotion_at_a_time(models):
     registry.promote(models, "20240201T000000Z-b")
     assert registry.rollback(models).endswith("a") and answering(models) == ["a"]
     assert registry.rollback(models).endswith("c")
-    with pytest.raises(UsageError, match="no model was promoted before"):
+
+
+def test_a_rollback_after_training_goes_back_to_what_was_trained_before(models):
+    assert registry.rollback(models).endswith("b") and answering(models) == ["b"]
+    (models / registry.MODEL / "20240501T000000Z-e").mkdir()
+    assert answering(models) == ["b"]  # a new one is not what was asked for
+    assert registry.rollback(models).endswith("a")
+    with pytest.raises(UsageError, match="no model answered or was trained before"):
         registry.rollback(models)
-    assert answering(models) == ["c"]
+    assert answering(models) == ["a"]
+
+
+def test_a_rollback_never_ends_where_it_began(models):
+    assert registry.promote(models, "20240301T000000Z-c").endswith("c")  # which answers already
+    assert registry.rollback(models).endswith("b") and answering(models) == ["b"]
 
 
 def test_a_promoted_model_that_was_deleted_lets_the_one_before_answer(models):

@@ -200,7 +200,7 @@ def adapt(workspace: Workspace = Path(), as_json: Json = False) -> None:
 
 @app.command()
 def rollback(workspace: Workspace = Path()) -> None:
-    """Let the model answer that did before the last promotion, or end a try-out.
+    """Let the model answer that did before, else the one trained before it; or end a try-out.
 
     Example: habitue models rollback
     """

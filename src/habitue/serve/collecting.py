@@ -208,13 +208,22 @@ def aws_key(request: Asked) -> str | None:
     return found[1] if found else None
 
 
+def key_of(request: Asked) -> str | None:
+    """Return the key from where any client may put it: X-API-Key, Bearer, Basic, an AWS signature."""
+    scheme, _, given = header(request, "authorization").partition(" ")
+    bearer = given.strip() if scheme.lower() == "bearer" else None
+    return header(request, "x-api-key") or bearer or basic(request) or aws_key(request)
+
+
 def admit(request: Asked, key: Any, scope: str = COLLECT) -> None:
     """Go on when the key may do this: what products and users are, a write key may not say.
+
+    `key`: what stood where this tracker puts it; without one there, any of `key_of`'s places.
 
     Raises Problem 401, 403, 429.
     """
     door: Door = request.app.state.door
-    door.admit(key if isinstance(key, str) else None, scope)
+    door.admit(key if isinstance(key, str) and key else key_of(request), scope)
 
 
 async def let_pages_ask(message: Message, scope: Scope) -> None:

@@ -122,9 +122,9 @@ def canary(models: Path) -> Canary | None:
 
 
 def rollback(models: Path) -> str:
-    """Let the model answer that did before the last promotion; returns it. Raises UsageError when there is none.
+    """Let the model answer that did before the one that answers, else the one trained before it; returns it.
 
-    Where one is tried out, that ends, and the model that answered goes on.
+    Raises UsageError when there is none. Where one is tried out, that ends, and the model that answered goes on.
     """
     if (models / MODEL / CANARY).exists():
         (models / MODEL / CANARY).unlink()
@@ -132,11 +132,15 @@ def rollback(models: Path) -> str:
         assert now is not None, "a model was tried out where none answers"
         return now.name
     names = _names(models)
-    history = [name for name in _history(models)[:-1] if name in names]
+    now = _current(names, _history(models))
+    history = [name for name in _history(models) if name in names]
+    while history and history[-1] == now:
+        history.pop()
+    history = history or [name for name in names if now is not None and name < now][-1:]
     if not history:
         raise UsageError(
             "models rollback",
-            found="no model was promoted before the one that answers",
+            found="no model answered or was trained before the one that answers",
             consequence="Nothing was changed",
             remedy="Name one of `habitue models trained`: habitue models promote VERSION",
         )
