@@ -65,8 +65,8 @@ class Version:
 def listed(models: Path) -> list[Version]:
     """Return the trained models, oldest first; `models`: the workspace's folder of that name."""
     names = _names(models)
-    now = _current(_answering(models), _history(models))
-    return [Version(name, models / MODEL / name, name == now) for name in names]
+    answering = _current(_answering(models), _history(models))
+    return [Version(name, models / MODEL / name, name == answering) for name in names]
 
 
 def current(models: Path) -> Path | None:
@@ -92,10 +92,10 @@ def promote(models: Path, version: str) -> str | None:
 
 
 def keep(models: Path) -> None:
-    """Let the model that answers go on answering when newer ones come: from now on only `promote` changes it."""
-    history, now = _history(models), current(models)
-    if not history and now is not None:
-        _write(models, FILE, [now.name])
+    """Let the model that answers go on answering when newer ones come: from answering on only `promote` changes it."""
+    history, answering = _history(models), current(models)
+    if not history and answering is not None:
+        _write(models, FILE, [answering.name])
 
 
 def try_out(models: Path, version: str, *, share: float) -> None:
@@ -112,7 +112,7 @@ def try_out(models: Path, version: str, *, share: float) -> None:
 
 
 def canary(models: Path) -> Canary | None:
-    """Return what is tried out now; None for nothing, and while it is not there yet. Raises ModelError."""
+    """Return what is tried out answering; None for nothing, and while it is not there yet. Raises ModelError."""
     told = _read(models / MODEL / CANARY)
     if told is None:
         return None
@@ -132,11 +132,11 @@ def rollback(models: Path) -> str:
         assert now is not None, "a model was tried out where none answers"
         return now.name
     names = _names(models)
-    now = _current(names, _history(models))
+    answering = _current(names, _history(models))
     history = [name for name in _history(models) if name in names]
-    while history and history[-1] == now:
+    while history and history[-1] == answering:
         history.pop()
-    history = history or [name for name in names if now is not None and name < now][-1:]
+    history = history or [name for name in names if answering is not None and name < answering][-1:]
     if not history:
         raise UsageError(
             "models rollback",
