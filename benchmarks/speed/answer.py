@@ -9,7 +9,7 @@ counted from the moment it was due. Loopback only. Reported: milliseconds from t
 (and of the event and the list alone), p50 and p99, and the CPU of the server and of whoever makes the load.
 
 `--while-adapting`: the child of the server adapts the model (`habitue models adapt`) for as long as it is measured, one
-adapting after the other, and brings what was received into the lake every few seconds. 300 orders of the shop's own
+adapting after the other, and brings what was received into the lake every few seconds. 10,000 orders of the shop's own
 tastes come first, so that there is something to adapt to. Reported beside: how much of the measured time an adapting
 ran, how many ended, and how often the inbox went into the lake; without any of the two the run fails.
 """
@@ -172,7 +172,7 @@ class Busy:
         return {"adapting": ran / (ended - began), "adapted": len(words), "words": words, "adapt_failed": failed}
 
 
-def newer(shop: habitue.Shop, folder: Path, *, items: int, users: int, orders: int = 300) -> None:
+def newer(shop: habitue.Shop, folder: Path, *, items: int, users: int, orders: int = 10_000) -> None:
     """Let orders of the same tastes come since the shop was trained, and the inbox be emptied often."""
     rng = np.random.default_rng(2)
     user = np.repeat(rng.integers(0, users, orders), 3)
@@ -184,7 +184,7 @@ def newer(shop: habitue.Shop, folder: Path, *, items: int, users: int, orders: i
         item=pl.format("p{}", "item"),
         title=pl.format("product {}", "item"),
         quantity=1,
-        at=(pl.lit(start) + pl.duration(minutes=number)).dt.to_string("%Y-%m-%dT%H:%M:%SZ"),
+        at=(pl.lit(start) + pl.duration(seconds=10 * number)).dt.to_string("%Y-%m-%dT%H:%M:%SZ"),
         price=9.5,
         user=pl.format("u{}", "person"),
     )
@@ -193,7 +193,8 @@ def newer(shop: habitue.Shop, folder: Path, *, items: int, users: int, orders: i
     shop.import_(folder / "since.csv")
     plan = shop.space.plan.read_text()
     if "\n[collect]" not in plan:
-        shop.space.plan.write_text(f"{plan}\n[collect]\ncompact_s = {COMPACT_S}\n")
+        # Each model that is promoted leaves a third of these orders to the next.
+        shop.space.plan.write_text(f"{plan}\n[collect]\ncompact_s = {COMPACT_S}\n\n[adapt]\nleast_orders = 10\n")
 
 
 def commits(shop: habitue.Shop) -> int:

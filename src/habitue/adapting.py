@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+import scipy.sparse as sp
 
 from habitue import evaluate, pipeline, prepare
 from habitue.core import runtime as machine
@@ -28,6 +30,7 @@ from habitue.core.errors import ModelError
 from habitue.core.schemas import EVENTS, PURCHASE
 from habitue.core.workspace import Workspace
 from habitue.encode import traits
+from habitue.evaluate.measured import Measured, per_user
 from habitue.model import artifact, blend, newcomers
 from habitue.model.past import Past, histories, next_sets
 from habitue.plan import Plan
@@ -41,7 +44,8 @@ KIND = "adapt"
 LOOKED = ".drift"  # in state: its time is that of the last look at how the data moved
 HELD_OUT = 1 / 3  # of the orders since the answering model was trained
 METRIC = "ndcg@10"
-SCORES = 5e7  # numbers of one model's answer held at once; customers beyond it are drawn
+SCORES = 5e7  # numbers of one model's answers; customers beyond it are drawn
+AT_ONCE = 5e6  # of them
 
 
 @dataclass(frozen=True)
@@ -154,14 +158,26 @@ def hold_against(now: blend.State, candidate: blend.State, past: Past, tables: T
     most = max(int(SCORES / max(len(past.items), 1)), 1)
     if len(users) > most:
         users = np.sort(np.random.default_rng(seed).choice(users, most, replace=False))
-    asked, wanted = past.take(users), target[users]
-    measured = []
-    for name, state in (("now", now), ("candidate", candidate)):
-        told = evaluate.basket(blend.score(state, asked), asked, wanted, model=name)
-        measured += [one for one in told if (one.slice, one.metric) == ("all", METRIC)]
+    measured = [
+        _measured(name, state, past, target, users) for name, state in {"now": now, "candidate": candidate}.items()
+    ]
     (row,) = evaluate.compare(measured, against="now", seed=seed).iter_rows(named=True)
     before, after = (float(one.statistic(np.ones((1, len(one.user_keys))))[0]) for one in measured)
     return Held(before, after, row["mean"], row["low"], row["high"], row["n"])
+
+
+def _measured(
+    name: str, state: blend.State, past: Past, target: sp.csr_matrix, users: npt.NDArray[np.int64]
+) -> Measured:
+    """Return METRIC of each user; a few at once, for a catalogue may be large."""
+    parts = []
+    for some in np.array_split(users, max(int(len(users) * len(past.items) / AT_ONCE), 1)):
+        asked = past.take(some)
+        told = evaluate.basket(blend.score(state, asked), asked, target[some], model=name)
+        parts += [one for one in told if (one.slice, one.metric) == ("all", METRIC)]
+    values = np.concatenate([one.values for one in parts if one.values is not None])
+    keys = np.concatenate([one.user_keys for one in parts])
+    return per_user(parts[0].protocol, name, "all", METRIC, keys, values)
 
 
 def _cut(events: pl.DataFrame, trained: dt.datetime, config: Adapt) -> dt.datetime:

@@ -61,6 +61,26 @@ def test_a_port_that_is_taken_is_said_in_words(shop):
     assert code == 2 and "Stop what listens there, or choose another port" in words
 
 
+def test_blas_works_in_the_thread_that_asks_unless_somebody_said_otherwise(shop):
+    program = """
+import atexit
+from habitue.cli import main
+
+def told():
+    import numpy
+    import threadpoolctl
+    print({one["num_threads"] for one in threadpoolctl.threadpool_info()})
+
+atexit.register(told)
+main()
+"""
+    free = {name: told for name, told in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    for asked, threads in (({}, 1), ({"OMP_NUM_THREADS": "2"}, min(2, os.cpu_count()))):
+        command = [sys.executable, "-c", program, "serve", "-w", shop.root, "--host", "0.0.0.0"]
+        done = subprocess.run(command, env=free | asked, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout.strip() == str({threads})
+
+
 def _child_of(process):
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it may end while we look

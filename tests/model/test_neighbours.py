@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from habitue.core.errors import SettingsError
 from habitue.core.runtime import Runtime
@@ -78,8 +79,21 @@ def test_only_the_nearest_are_kept(make_past):
 def test_the_largest_of_each_row():
     table = np.random.default_rng(0).permutation(60).reshape(3, 20).astype(np.float32) + 1
     expected = np.where(table >= np.sort(table, axis=1)[:, -4, None], table, 0)
-    np.testing.assert_array_equal(neighbours.largest(table.copy(), 4).toarray(), expected)
-    np.testing.assert_array_equal(neighbours.largest(table.copy(), 20).toarray(), table)
+    np.testing.assert_array_equal(neighbours.largest(neighbours.sp.csr_matrix(table), 4).toarray(), expected)
+    np.testing.assert_array_equal(neighbours.largest(neighbours.sp.csr_matrix(table), 20).toarray(), table)
+
+
+def test_a_table_in_blocks_is_the_table_at_once():
+    rng, size, count = np.random.default_rng(1), neighbours.ROWS_A_BLOCK + 40, 6
+    left = sp.random_array((size, 30), density=0.2, rng=rng, dtype=np.float32, data_sampler=rng.standard_normal)
+    left.data = left.data.round(0)  # many are equal, some below 0
+    whole = (left @ left.T).toarray()
+    np.fill_diagonal(whole, 0)
+    last = np.maximum(np.sort(whole, axis=1)[:, -count, None], 0)
+    expected = np.where((whole >= last) & (whole > 0), whole, 0)
+    found = neighbours.largest_of_rows(neighbours.product(left, left.T), size, count)
+    assert (np.diff(found.indptr) > count).any() and found.has_sorted_indices and found.data.all()
+    np.testing.assert_array_equal(found.toarray(), expected)
 
 
 def test_score_by_hand(make_past):

@@ -12,6 +12,7 @@ without that sense. Vectors are kept by content (cache.py): what was encoded onc
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def about(
     and ModelError where it cannot be encoded here. Media that cannot be opened are left out (`habitue check` lists
     them).
     """
-    titles = text.encode(catalogue, words)
+    titles = _titles(tuple(catalogue["item_id"]), tuple(catalogue["title"]), words)
     found = {TEXT: titles.matrix} if titles.matrix.shape[1] else {}
     for name in config.senses:
         matrix = _sense(name, catalogue, media, as_of, cache)
@@ -81,6 +82,13 @@ def about(
             found[name] = matrix
     matrix = joined(found)
     return Content(titles, matrix, tuple((name, part.shape[1]) for name, part in found.items()))
+
+
+@functools.lru_cache(maxsize=2)
+def _titles(items: tuple[str, ...], titles: tuple[str | None, ...], words: text.Config) -> Vectors:
+    """Encode titles; a server reads the same catalogue again and again, and an adapting reads it beside (2)."""
+    catalogue = pl.DataFrame({"item_id": items, "title": titles}, schema={"item_id": pl.String, "title": pl.String})
+    return text.encode(catalogue, words)
 
 
 def joined(content: Mapping[str, sp.csr_matrix]) -> sp.csr_matrix | None:

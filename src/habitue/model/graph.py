@@ -31,7 +31,7 @@ from habitue.core.settings import tuned
 from habitue.model import train
 from habitue.model.bags import Bags, lessons, scores
 from habitue.model.losses import half_is_quick, set_cross_entropy
-from habitue.model.neighbours import largest_of_rows
+from habitue.model.neighbours import largest_of_rows, product
 from habitue.model.past import FOR_EVER, Floats, Past, check_words, purchases
 from habitue.model.streams import UNSOLD, fingerprint
 
@@ -192,8 +192,7 @@ def edges_of(bought: sp.csr_matrix, words: sp.csr_matrix | None, config: Config)
         nothing = sp.csr_matrix((len(items),) * 2, dtype=np.float32)
         return Graph(_sparse(normal), _sparse(normal.T), _sparse(nothing), dataclasses.replace(config, words=0.0))
     check_words(words)
-    rows_of, others = words, sp.csc_matrix(words.T)
-    near = largest_of_rows(lambda rows: (rows_of[rows] @ others).toarray(), len(items), ALIKE)
+    near = largest_of_rows(product(words, words.T), len(items), ALIKE)
     near = near.maximum(near.T)
     length = sp.diags_array(_power(np.asarray(near.sum(axis=1)).ravel(), -0.5))
     return Graph(_sparse(normal), _sparse(normal.T), _sparse(length @ near @ length), config)

@@ -24,7 +24,7 @@ from habitue.model.past import FOR_EVER, Floats, Past, check_words, columns, fre
 
 ANSWERS = frozenset({"rank"})
 
-ROWS_A_BLOCK = 1024  # rows of the table that are dense at once
+ROWS_A_BLOCK = 256  # rows of the table that are whole at once
 K1, B = 1.2, 0.75  # of BM25
 
 
@@ -88,19 +88,21 @@ def _by_people(past: Past, config: Config) -> sp.csr_matrix:
     people = purchases(past, past.items, half_life_days=config.half_life_days, cap=1)
     if config.weighting == "bm25":
         people = _bm25(people)
-        table = largest_of_rows(lambda rows: (people[:, rows].T @ people).toarray(), len(past.items), config.neighbours)
+        table = largest_of_rows(product(people.T, people), len(past.items), config.neighbours)
         return table / np.float32(table.max() or 1)
     length = np.asarray(people.sum(axis=1)).ravel()
     people = sp.csc_matrix(sp.diags_array(((1 + length) ** -0.5).astype(np.float32)) @ people)
     norm = np.sqrt(np.asarray(people.multiply(people).sum(axis=0)).ravel() + config.shrink)
     norm[norm == 0] = 1
     people = sp.csc_matrix(people @ sp.diags_array((1 / norm).astype(np.float32)))
+    cosines = product(people.T, people)
 
-    def cosines(rows: slice) -> Floats:
-        block: Floats = (people[:, rows].T @ people).toarray()
-        return block**config.sharpen
+    def sharpened(rows: slice) -> sp.csr_matrix:
+        block = cosines(rows)
+        block.data **= config.sharpen
+        return block
 
-    return largest_of_rows(cosines, len(past.items), config.neighbours)
+    return largest_of_rows(sharpened, len(past.items), config.neighbours)
 
 
 def _bm25(people: sp.csr_matrix) -> sp.csc_matrix:
@@ -116,26 +118,38 @@ def _bm25(people: sp.csr_matrix) -> sp.csc_matrix:
 
 def _by_words(words: sp.csr_matrix, count: int) -> sp.csr_matrix:
     check_words(words)
-    others = words.T.tocsc()
-    return largest_of_rows(lambda rows: (words[rows] @ others).toarray(), words.shape[0], count)
+    return largest_of_rows(product(words, words.T), words.shape[0], count)
 
 
-def largest_of_rows(block: Callable[[slice], Floats], size: int, count: int) -> sp.csr_matrix:
+def product(left: sp.spmatrix, right: sp.spmatrix) -> Callable[[slice], sp.csr_matrix]:
+    """Return what gives rows of left @ right."""
+    left, right = sp.csr_matrix(left), sp.csr_matrix(right)
+    return lambda rows: left[rows] @ right
+
+
+def largest_of_rows(block: Callable[[slice], sp.csr_matrix], size: int, count: int) -> sp.csr_matrix:
     """Keep the `count` largest of each row of a square table that is built by blocks of rows; the diagonal goes.
 
-    `block(rows)` returns those rows, dense float32 [R, size]; what is not above 0 is left out.
+    `block(rows)` returns those rows [R, size]; what is not above 0 is left out.
     """
     kept = []
     for start in range(0, size, ROWS_A_BLOCK):
         rows = slice(start, min(start + ROWS_A_BLOCK, size))
         table = block(rows)
-        table[np.arange(len(table)), np.arange(start, rows.stop)] = 0
+        table.data[table.indices == np.repeat(np.arange(start, rows.stop), np.diff(table.indptr))] = 0
         kept.append(largest(table, count))
     return sp.vstack(kept, format="csr") if kept else sp.csr_matrix((0, 0), dtype=np.float32)
 
 
-def largest(table: Floats, count: int) -> sp.csr_matrix:
-    """Keep the `count` largest of each row of a dense table; `table` is used up."""
-    if count < table.shape[1]:
-        table[table < np.partition(table, -count, axis=1)[:, -count, None]] = 0
-    return sp.csr_matrix(table)
+def largest(table: sp.csr_matrix, count: int) -> sp.csr_matrix:
+    """Keep the `count` largest of each row, and what equals the last of them, above 0; `table` is used up.
+
+    O(stored numbers): a row of a large catalogue shares a buyer with few of its products.
+    """
+    table.data[table.data < 0] = 0
+    for row in np.flatnonzero(np.diff(table.indptr) > count):
+        values = table.data[table.indptr[row] : table.indptr[row + 1]]
+        values[values < np.partition(values, -count)[-count]] = 0
+    table.eliminate_zeros()
+    table.sort_indices()
+    return table

@@ -50,12 +50,14 @@ def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG0
     """Count the pairs; O(sets x window x items of a set ^ 2)."""
     n_items = len(past.items)
     told = votes_of(past, config)
-    votes = np.maximum(told.votes + config.shrink, 1e-9)
+    votes = np.maximum(told.votes + config.shrink, 1e-9).astype(np.float32)
+    voters = sp.csr_matrix(told.voters.T)
     kept = []
     for start in range(0, n_items, ROWS_A_BLOCK):
         rows = slice(start, start + ROWS_A_BLOCK)
-        counts = (told.voters[:, rows].T @ told.next_sets).toarray()
-        kept.append(largest(counts / votes[rows, None].astype(np.float32), config.successors))
+        counts = voters[rows] @ told.next_sets
+        counts.data /= np.repeat(votes[rows], np.diff(counts.indptr))
+        kept.append(largest(counts, config.successors))
     table = sp.vstack(kept, format="csr") if kept else sp.csr_matrix((0, 0), dtype=np.float32)
     fresh = freshness(past, window_days=config.window_days) ** np.float32(config.trend)
     return State(past.items, (table @ sp.diags_array(fresh)).tocsr().astype(np.float32), config.history_half_life_days)
