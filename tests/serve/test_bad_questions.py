@@ -47,6 +47,7 @@ SECRET = [  # what a write key in a page must not get
     ("GET", "/v1/jobs/0/result", None),
     ("GET", "/api/recommend/u1", None),
     ("GET", "/api/recommend/u1/Table", None),
+    ("GET", "/api/collaborative-filtering/u1", None),
     ("POST", "/api/session/recommend", []),
     ("GET", "/api/item/red-1", None),
     ("GET", "/api/items", None),

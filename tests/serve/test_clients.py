@@ -106,6 +106,11 @@ def test_events_change_the_next_answer_and_the_clients_work_unchanged(server):
         urllib.request.Request(f"{address}/api/recommend/u1?n=3", headers={"X-API-Key": secret}), timeout=60
     ) as plain:
         assert json.loads(plain.read()) == [one.id for one in found[:3]]
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{address}/api/collaborative-filtering/u1?n=3", headers={"X-API-Key": secret}),
+        timeout=60,
+    ) as plain:
+        assert [one["Id"] for one in json.loads(plain.read())] == [one.id for one in found[:3]]
     near = gorse.get_neighbors("red-1", n=3)
     assert len(near) == 3 and "red-1" not in [one["Id"] for one in near]
     assert [one["Id"][:4] for one in gorse.session_recommend([{"ItemId": "red-1"}, {"ItemId": "red-2"}], n=2)] == [

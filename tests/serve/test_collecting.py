@@ -7,6 +7,7 @@ from litestar.testing import TestClient
 
 from habitue.core.schemas import EVENTS, ITEMS, REFUSED, USERS
 from habitue.serve import app, collecting, keys
+from habitue.serve.shop import in_stock
 
 VIEW = {"event": "Product Viewed", "anonymousId": "a1", "properties": {"product_id": "A"}}
 
@@ -229,6 +230,20 @@ def test_where_each_dialect_puts_its_key(shop):
             assert client.post(path, content=json.dumps(body), headers=headers).is_success, path
             bare = json.loads(json.dumps(body).replace(key, "x"))
             assert client.post(path.partition("?")[0], content=json.dumps(bare)).status_code == 401, path
+
+
+def test_a_product_that_gorse_hides_is_shown_to_nobody_until_it_is_said_again(shop):
+    labels = {"availability": "in stock", "tag": "new"}
+    with as_client(shop) as client:
+        for hidden in (True, False, None):
+            said = {"ItemId": f"hidden {hidden}", "IsHidden": hidden, "Labels": labels}
+            assert client.post("/api/item", content=json.dumps(said)).status_code == 200
+        for item, labels in (("plain", ["a"]), ("none", None)):
+            client.post("/api/items", content=json.dumps([{"ItemId": item, "IsHidden": True, "Labels": labels}]))
+    told = dict(shop.lake.read(ITEMS).select("item_id", "attributes").rows())
+    shown = {"hidden True": False, "hidden False": True, "hidden None": True, "plain": False, "none": False}
+    assert {item: in_stock(attributes) for item, attributes in told.items()} == shown
+    assert json.loads(told["hidden True"])["tag"] == "new"
 
 
 def test_every_route_takes_a_key_where_the_description_says(shop):

@@ -112,7 +112,7 @@ def create(
             jobs.one,  # GET  /v1/jobs/{job_id}
             jobs.cancel,  # DELETE /v1/jobs/{job_id}
             jobs.result,  # GET  /v1/jobs/{job_id}/result
-            gorse.recommend,  # GET  /api/recommend/{user_id}[/{category}]
+            gorse.recommend,  # GET  /api/recommend/{user_id}[/{category}], /api/collaborative-filtering/{user_id}
             gorse.session_recommend,  # POST /api/session/recommend
             gorse.neighbours,  # GET  /api/item/{item_id}/neighbors, /api/item-to-item/{name}/{item_id}
             gorse.non_personalized,  # GET  /api/non-personalized/{name}, /api/popular, /api/latest

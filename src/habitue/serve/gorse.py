@@ -21,16 +21,23 @@ from habitue.serve.scorer import LONGEST, MOST, Answer, Filters, Question, bad
 SECRET_ONLY = "Gorse's routes name users in their paths"
 
 
-@get(["/api/recommend/{user_id:str}", "/api/recommend/{user_id:str}/{category:str}"])
+@get(
+    [
+        "/api/recommend/{user_id:str}",
+        "/api/recommend/{user_id:str}/{category:str}",
+        "/api/collaborative-filtering/{user_id:str}",
+    ]
+)
 async def recommend(request: Asked) -> Response[Any]:
-    """Recommend to a user, of one category or all."""
+    """Recommend to a user, of one category or all; collaborative-filtering is the same list, always with scores."""
     desk = _desk(request, RECOMMEND)
     user_id = request.path_params["user_id"]
     category = str(request.path_params.get("category") or request.query_params.get("category", ""))
     n, offset = _page(request)
     question = Question(n=n + offset, filters=Filters(category=category))
     served = await desk.serve(desk.key(user_id=user_id), question)
-    return _list(request, served.answer, n, offset)
+    scored = request.scope["path"].startswith("/api/collaborative-filtering/")
+    return _list(request, served.answer, n, offset, scored=scored)
 
 
 @post("/api/session/recommend", status_code=200)

@@ -156,7 +156,7 @@ def write(reading: Reading, folder: Path) -> None:
     details = reading.catalogue.select("item_id", "title").join(
         reading.details, on="item_id", how="left", maintain_order="left"
     )
-    availability = [_in_stock(text) for text in details["attributes"]]
+    availability = [in_stock(text) for text in details["attributes"]]
     products = details.select(
         "item_id",
         "title",
@@ -421,7 +421,7 @@ def _vectors(reader: live.Reader | None) -> Floats | None:
     return found
 
 
-def _in_stock(attributes: str | None) -> bool:
+def in_stock(attributes: str | None) -> bool:
     """What the feed said last; a product of which nothing is said is in stock."""
     try:
         said: Any = json.loads(attributes or "{}").get("availability")

@@ -229,7 +229,7 @@ def test_gorse_reads_feedback_items_and_users():
     item = {"ItemId": "A", "Categories": ["Home", "Mugs"], "Labels": {"colour": "blue"}, "Comment": "Mug"}
     known = {"title": "Mug", "category": "Home > Mugs"}
     found = one(gorse.items(item | {"IsHidden": True}, received=NOW))
-    assert found == Described("A", NOW, known, {"colour": "blue", "hidden": True})
+    assert found == Described("A", NOW, known, {"colour": "blue", "availability": "out_of_stock"})
     assert one(gorse.users([{"UserId": "u", "Labels": ["x"]}], received=NOW)).attributes == {"labels": ["x"]}
     with pytest.raises(BodyError, match="neither an object nor a list of objects"):
         one(gorse.feedback([1], received=NOW))

@@ -18,6 +18,7 @@ SOURCE = "gorse"
 LONGEST_BODY = 5 * 2**20
 MOST = 10_000  # feedbacks, items or users of a request
 _KINDS = {"read": "Product Viewed", "star": "Product Added to Wishlist", "like": "Product Added to Wishlist"}
+_HIDDEN, _SHOWN = {"availability": "out_of_stock"}, {"availability": "in_stock"}
 
 
 def feedback(content: Any, *, received: dt.datetime) -> Messages:
@@ -51,8 +52,8 @@ def items(content: Any, *, received: dt.datetime) -> Messages:
         path = " > ".join(map(str, categories)) if isinstance(categories, list) else None
         labels = said.get("Labels")
         attributes: Record = labels if isinstance(labels, dict) else {} if labels is None else {"labels": labels}
-        if said.get("IsHidden") is not None:
-            attributes = attributes | {"hidden": said["IsHidden"]}
+        if isinstance(hidden := said.get("IsHidden"), bool):  # as every catalogue says it, so that it is not shown
+            attributes = {**_SHOWN, **attributes} if not hidden else {**attributes, **_HIDDEN}
         known = {"title": said.get("Comment"), "category": path or None}
         yield number, Described(said.get("ItemId"), said.get("Timestamp") or received, known, attributes)
 
