@@ -53,7 +53,7 @@ loss = "gbce"
 """
 SETS = 12  # orders a customer has on average
 WARM_S = 5.0  # not counted
-COMPACT_S = 10.0  # between two turns of the inbox into the lake, while adapting
+COMPACT_S = 30.0  # between two turns of the inbox into the lake, while adapting
 
 
 def build(folder: Path, *, items: int, users: int, steps: int, orders: int = SETS) -> habitue.Shop:
@@ -299,7 +299,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=50_000)
     parser.add_argument("--users", type=int, default=2_000)
-    parser.add_argument("--steps", type=int, default=20, help="of the flagship's training")
+    parser.add_argument("--steps", type=int, default=400, help="of the flagship's training")
     parser.add_argument("--rate", type=float, nargs="+", default=[200.0, 100.0], help="events and lists a second")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument(

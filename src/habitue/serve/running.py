@@ -33,7 +33,7 @@ HEAD_BYTES = 128 * 1_024  # of a request's line and headers, at most
 HEAD_LIMIT = f"A path, its query and the headers have {HEAD_BYTES // 1_024} kB together"
 LINGER_S = 5.0  # a refused client that is still sending is listened to for so long, or a reset would eat its answer
 HEADERS_S = 10.0  # for the head of a request to come, from the first byte of the connection or the request on
-SWITCH_S = 0.0005  # a thread that waits for the interpreter gets it after so long
+SWITCH_S = 0.0001  # a thread that waits for the interpreter gets it after so long
 STOP_S = 20  # for requests under way when the server is stopped
 
 
