@@ -1,9 +1,12 @@
 """Every route that answers, asked with the wrong key, of nobody, for nothing and for a thousand million."""
 
+import shutil
+
 import pytest
 from litestar.testing import TestClient
 
 from habitue import serving
+from habitue.core import workspace
 from habitue.serve import app, keys
 
 BODY = {"code", "message", "detail", "success"}
@@ -11,10 +14,6 @@ BODY = {"code", "message", "detail", "success"}
 
 @pytest.fixture(scope="module")
 def ask(trained_shop, tmp_path_factory):
-    import shutil
-
-    from habitue.core import workspace
-
     folder = tmp_path_factory.mktemp("bad") / "shop"
     shutil.copytree(trained_shop, folder)
     space = workspace.open_workspace(folder)
@@ -28,6 +27,15 @@ def ask(trained_shop, tmp_path_factory):
             return answer.status_code, answer.json() if answer.content else {}
 
         yield send
+
+
+@pytest.fixture(scope="module")
+def keyless(trained_shop, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keyless") / "shop"
+    shutil.copytree(trained_shop, folder)
+    space = workspace.open_workspace(folder)
+    with TestClient(app.create(space, read=lambda: serving.read(space))) as client:
+        yield client
 
 
 SECRET = [  # what a write key in a page must not get
@@ -140,3 +148,20 @@ def test_gorse_and_personalize_answer_whom_nobody_knows_as_everybody(ask):
     assert len(ask("POST", "/recommendations", {"userId": "nobody", "numResults": 3})[1]["itemList"]) == 3
     assert len(ask("GET", "/api/item/nothing/neighbors?n=3")[1]) == 3
     assert len(ask("POST", "/recommendations", {"userId": "u1", "numResults": 0})[1]["itemList"]) > 0
+
+
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://[", "http://127.0.0.1.example"])
+@pytest.mark.parametrize(("method", "path", "body"), SECRET)
+def test_without_keys_a_page_that_a_browser_here_has_open_reads_nobodys_past(keyless, method, path, body, origin):
+    told = keyless.request(method, path, json=body, headers={"Origin": origin})
+    assert (told.status_code, told.json()["code"]) == (403, "not_allowed")
+
+
+def test_without_keys_a_page_of_this_machine_and_a_program_read_everything(keyless):
+    for headers in ({}, {"Origin": "http://localhost:3000"}, {"Origin": "http://127.0.0.1:8080"}):
+        assert keyless.get("/v1/users/u1", headers=headers).status_code == 200
+    elsewhere = {"Origin": "https://elsewhere.example"}
+    assert keyless.get("/v1/recommendations?anonymous_id=v1", headers=elsewhere).status_code == 200
+    view = {"event": "Product Viewed", "anonymousId": "v1", "properties": {"product_id": "red-1"}}
+    assert keyless.post("/v1/track", json=view, headers=elsewhere).status_code == 200
+    assert keyless.post("/api/item", json={"ItemId": "red-1"}, headers=elsewhere).status_code == 403

@@ -14,7 +14,7 @@ from typing import Any
 from litestar import Response, get, post
 
 from habitue.protect import people
-from habitue.serve.collecting import key_of
+from habitue.serve.collecting import from_elsewhere, key_of
 from habitue.serve.desk import Desk, Served
 from habitue.serve.fields import Asked, Field, header, of_body, of_query
 from habitue.serve.keys import PREDICT, RECOMMEND, TOKENS, USERS, Door, Key, user_token
@@ -112,7 +112,7 @@ async def tokens(request: Asked) -> Response[dict[str, Any]]:
 def admitted(request: Asked, scope: str) -> tuple[Door, Key]:
     """Return the door and the key that came, which may do `scope`. Raises Problem 401, 403, 429."""
     door: Door = request.app.state.door
-    return door, door.admit(key_of(request), scope)
+    return door, door.admit(key_of(request), scope, page=from_elsewhere(request))
 
 
 def named(request: Asked, door: Door, key: Key, asked: dict[str, Any]) -> tuple[int | None, bool]:

@@ -20,6 +20,7 @@ import logging
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from litestar import Response, get, post, route
 from litestar.exceptions import HTTPException
@@ -33,6 +34,7 @@ from habitue.serve.fields import Asked, came, header
 from habitue.serve.keys import CATALOGUE, COLLECT, USERS, Door
 from habitue.serve.problems import Problem
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 RETRY_S = 5  # when nothing can be stored
 _PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 _ASKED_HEADERS = b"access-control-request-headers"
@@ -215,6 +217,15 @@ def key_of(request: Asked) -> str | None:
     return header(request, "x-api-key") or bearer or basic(request) or aws_key(request)
 
 
+def from_elsewhere(request: Asked) -> bool:
+    """Whether a browser asks for a page that does not come from this machine."""
+    origin = header(request, "origin")
+    try:
+        return bool(origin) and urlsplit(origin).hostname not in LOOPBACK
+    except ValueError:  # no address
+        return True
+
+
 def admit(request: Asked, key: Any, scope: str = COLLECT) -> None:
     """Go on when the key may do this: what products and users are, a write key may not say.
 
@@ -223,7 +234,8 @@ def admit(request: Asked, key: Any, scope: str = COLLECT) -> None:
     Raises Problem 401, 403, 429.
     """
     door: Door = request.app.state.door
-    door.admit(key if isinstance(key, str) and key else key_of(request), scope)
+    text = key if isinstance(key, str) and key else key_of(request)
+    door.admit(text, scope, page=from_elsewhere(request))
 
 
 async def let_pages_ask(message: Message, scope: Scope) -> None:

@@ -14,7 +14,8 @@ A user token says "the shopper with this key is user X until then", signed with 
 
     base64url(JSON [user_id, expires, kid of the write key or ""]) . base64url(HMAC)
 
-Without any key the server answers everybody, and therefore listens on this machine only.
+Without any key the server answers everybody on this machine, and listens there only; pages of other origins, which a
+browser on this machine may have open, then get what a write key would.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from habitue.core.errors import LakeError, UsageError, did_you_mean
@@ -69,6 +70,7 @@ class Key:
 
 
 ANYBODY = Key("open", "secret", SCOPES["secret"], float("inf"), 0.0, None, "no key was made, this machine only")
+PAGE = replace(ANYBODY, kind="write", scopes=SCOPES["write"], note="a page elsewhere, while no key was made")
 
 
 def create(
@@ -169,13 +171,21 @@ class Door:
         self._refresh()
         return not self._keys
 
-    def admit(self, text: str | None, scope: str) -> Key:
+    def admit(self, text: str | None, scope: str, *, page: bool = False) -> Key:
         """Return the key of this text when it may do `scope` now. Raises Problem 401, 403 or 429.
 
-        Without any key in the workspace everybody may do everything.
+        Without any key in the workspace every program of this machine may do everything. A page of another origin
+        (`page`) may do what a write key may: a browser here fetches for whatever page is open in it.
         """
         if self.empty():
-            return ANYBODY
+            if page and scope not in PAGE.scopes:
+                raise Problem(
+                    403,
+                    "not_allowed",
+                    f"A page of another origin may not do this without a key ({scope})",
+                    "Ask from a program of this machine, or make keys: habitue keys create secret",
+                )
+            return PAGE if page else ANYBODY
         key = self._known(text)
         if scope not in key.scopes:
             raise Problem(
@@ -207,7 +217,7 @@ class Door:
 
     def note(self, key: Key, action: str, result: str) -> None:
         """Write what was done with a key into the audit log."""
-        if key is not ANYBODY:
+        if key.id != ANYBODY.id:
             with operational.change(self.state) as book:
                 _note(book, key.id, action, result)
 
