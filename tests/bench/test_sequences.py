@@ -154,3 +154,11 @@ def test_every_accepted_row_is_in_one_set(rows):
         assert [(pytest.approx(age, abs=1e-4), items) for age, items in sets] == [
             (a, sorted(s)) for a, s in found[user]
         ]
+
+
+def test_a_column_of_lists_is_refused_as_an_id_and_one_of_lists_in_lists_as_items():
+    frame = pl.DataFrame({"user_id": ["u", "v"], "items": [[["a"], ["b"]], [["b"]]], "held": [["u"], ["v"]]})
+    with pytest.raises(UsageError, match=r"--items: column 'items' holds List\(List.*The items of a row must be plain"):
+        sequences.read(frame)
+    with pytest.raises(UsageError, match=r"--user: column 'held' holds List"):
+        sequences.read(frame, columns={"user": "held"})

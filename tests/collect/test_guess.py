@@ -381,3 +381,20 @@ def test_records_without_a_key_are_one_sentence(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(InputError, match=r"no row with anything in it|no column tells"):
         collect.guess(tmp_path / "a.json")
+
+
+def test_a_parquet_file_is_guessed_from_its_columns(tmp_path):
+    """It has no text to look at first: none of its columns was asked for, so none came."""
+    frame = pl.DataFrame({"order_date": ["2024-01-31 10:00:00"], "sku": ["A"], "customer_id": [7], "price": [2.5]})
+    frame.write_parquet(tmp_path / "orders.parquet")
+    found, text = mapping(tmp_path, tmp_path / "orders.parquet")
+    assert (
+        found.columns == {"at": "order_date", "item_id": "sku", "price": "price"} and found.user.column == "customer_id"
+    )
+    assert "# 1 of them would be accepted as it stands." in text
+
+
+def test_of_two_columns_of_one_name_none_is_guessed(tmp_path):
+    file = write(tmp_path / "a.csv", ["order_date", "sku", "customer_id", "sku"], ["2024-01-31", "A", "7", "B"])
+    with pytest.raises(InputError, match="2 columns are called 'sku'"):
+        collect.guess(file)

@@ -39,3 +39,10 @@ def test_did_you_mean_lists_what_there_is_when_nothing_is_close():
 
 def test_did_you_mean_of_nothing():
     assert errors.did_you_mean("xyz", []) == "None is known here."
+
+
+def test_what_moves_a_cursor_or_is_half_a_letter_is_written_as_what_it_is():
+    """A column of somebody's file may be called so, and its name stands in the message."""
+    error = errors.HabitueError("a.csv", found="\x1b[2J\n\u202e\ud83d\x9b2J", consequence="The é stays", remedy="None")
+    assert str(error) == "a.csv: \\x1b[2J\\n\\u202e\\ud83d\\x9b2J. The é stays. None."
+    assert str(error).encode()

@@ -79,6 +79,11 @@ def test_a_missing_key_says_what_to_add():
         {"rate": 1.0, "words": ["a"]},
         {"rate": 1.0, "words": {"k": 1}},
         {"rate": 1.0, "cut": 20110909},
+        {"rate": 10**400},  # TOML has integers of any length
+        {"rate": 1.0, "on": 10**5_000},
+        {"rate": 1.0, "many": 3},
+        3,
+        ["rate"],
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused(values):
@@ -102,7 +107,7 @@ def test_read_toml(tmp_path):
     assert read_toml(tmp_path / "a.toml") == {"x": 1}
 
 
-@pytest.mark.parametrize("content", [b"x = \n", b"x = '\xff'\n"])
+@pytest.mark.parametrize("content", [b"x = \n", b"x = '\xff'\n", b"x = " + b"[" * 3_000, b"x = 1" + b"0" * 5_000])
 def test_what_is_not_toml_is_said(tmp_path, content):
     (tmp_path / "a.toml").write_bytes(content)
     with pytest.raises(SettingsError, match=r"^a\.toml: this is not TOML \(.*No setting can be read"):

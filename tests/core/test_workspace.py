@@ -125,6 +125,13 @@ def test_settings_that_cannot_be_are_refused_when_opened(tmp_path):
         open_workspace(tmp_path)
 
 
+@pytest.mark.parametrize("section", ["3", '"EUR"', "[1]", "1e400"])
+def test_a_section_that_is_none_is_refused_when_opened(tmp_path, section):
+    (tmp_path / PLAN).write_text(f"workspace = {section}\n")
+    with pytest.raises(SettingsError, match=r"\[workspace\]: .* is not a table of settings"):
+        open_workspace(tmp_path)
+
+
 @pytest.mark.parametrize("buckets", [0, -1])
 def test_buckets_below_one(tmp_path, buckets):
     with pytest.raises(SettingsError, match=rf"{buckets} buckets.*A user must lie in one"):

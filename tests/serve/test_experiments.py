@@ -83,6 +83,12 @@ class TestBegin:
         with pytest.raises(SettingsError, match="it is not what it was when it began.*People would change their arms"):
             experiments.declare(shop.state)
 
+    @pytest.mark.parametrize("told", ["experiment = 3", 'experiment = ["a"]', "[experiment]\nname = 1"])
+    def test_a_plan_that_tells_none_is_refused(self, shop, told):
+        shop.plan.write_text(f"{told}\n" + shop.plan.read_text())
+        with pytest.raises(SettingsError, match=r"\[\[experiment\]\]"):
+            experiments.declare(shop.state)
+
 
 class TestWhoMeetsWhat:
     def test_half_meet_each_arm_and_for_ever(self, tmp_path):

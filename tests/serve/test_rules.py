@@ -58,7 +58,9 @@ def test_a_running_server_reads_them_again_only_when_they_changed(tmp_path):
             book.now()
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '[{"id": "x"}]', '[{"id": "x", "action": "pin", "item": "a"}]', "[1]"])
+@pytest.mark.parametrize(
+    "content", ["{", "{}", '[{"id": "x"}]', '[{"id": "x", "action": "pin", "item": "a"}]', "[1]", "[" * 9_000]
+)
 def test_a_broken_file_is_said_in_words(tmp_path, content):
     (tmp_path / rules.BEFORE).write_text(content)
     with pytest.raises(SettingsError, match="rules.json"):

@@ -156,7 +156,7 @@ def test_bought_together_is_the_cosine_of_the_orders_and_ten_more_of_each(served
         orders.setdefault(row["item_id"], set()).add(row["order_id"])
     both = orders["red-1"] & orders["red-2"]
     wanted = len(both) / np.sqrt((len(orders["red-1"]) + 10) * (len(orders["red-2"]) + 10))
-    assert shop.together(ready, a)[b] == pytest.approx(wanted, rel=1e-6) and wanted > 0
+    assert shop.together(ready, a).scores()[b] == pytest.approx(wanted, rel=1e-6) and wanted > 0
 
 
 def test_a_product_nobody_buys_together_with_anything_gets_what_everyone_buys(ask):

@@ -197,6 +197,26 @@ def test_filters_and_knobs_hold(served, more):
     np.testing.assert_allclose(short.chances, whole.chances, rtol=1e-3)
 
 
+@pytest.mark.parametrize("share", [0.4, 0.7])
+def test_what_is_near_is_on_the_shortlist_and_mixed_as_in_the_exact_list(served, share, monkeypatch):
+    """Of products that only the cart or the visit speaks for, too: a blend that finds none of them misses none."""
+    ready, exact, known = served
+    near = np.zeros(len(ready.items), dtype=np.float32)
+    near[[3, 16, 17]] = [0.5, 2.0, 1.0]
+    own = personal.personal(exact, known("u1"), now=NOW)
+    wanted = share * near / near.std() + (1 - share) * own / own.std()
+    every = np.ones(len(ready.items), dtype=bool)
+    for many in (20_000, 1):  # all that are near, or the best of them
+        monkeypatch.setattr(shortlist, "MANY", many)
+        found = personal.mixed(ready, known("u1"), near, share, now=NOW, fits=every, count=3, more=NONE)
+        best = np.argsort(-wanted)[:5]
+        np.testing.assert_array_equal(found.places[np.argsort(-found.scores)[:5]], best)
+    some = dataclasses.replace(ready, shortlist=dataclasses.replace(ready.shortlist, sample=np.array([2, 9])))
+    monkeypatch.setattr(shortlist, "candidates", lambda *a, more, **m: np.unique(more))
+    found = personal.mixed(some, known("u1"), near, share, now=NOW, fits=every, count=3, more=NONE)
+    assert {3, 16, 17} <= set(found.places.tolist()) and len(found.places) < len(ready.items)
+
+
 @pytest.mark.parametrize(
     "rule",
     [
@@ -230,8 +250,10 @@ def test_its_recall_is_measured_kept_and_shown(large):
         assert client.get("/v1/recommendations", params={"user_id": "u0", "n": 3}).json()["model"] == "blend"
     assert told["scored"] == "shortlist" and told["products"] == 20
     assert 0 < told["recall_at_10"] <= 1 and 0 < told["recall_at_100"] <= 1
-    assert f'habitue_retrieval_recall{{at="10"}} {told["recall_at_10"]:g}' in text
-    assert f'habitue_retrieval_recall{{at="100"}} {told["recall_at_100"]:g}' in text
+    assert 0 < told["recall_at_100_session"] <= 1
+    assert f'habitue_retrieval_recall{{at="100",placement="cart"}} {told["recall_at_100_cart"]:g}' in text
+    assert f'habitue_retrieval_recall{{at="10",placement="home"}} {told["recall_at_10"]:g}' in text
+    assert f'habitue_retrieval_recall{{at="100",placement="home"}} {told["recall_at_100"]:g}' in text
 
 
 def test_the_measure_sees_what_is_missed(served, large, monkeypatch):
@@ -240,15 +262,17 @@ def test_the_measure_sees_what_is_missed(served, large, monkeypatch):
     whole = personal.measured(ready, base, now=NOW)
     assert (whole.at_10, whole.at_100, whole.customers) == (1.0, 1.0, 40)
     assert whole.probes == shortlist.PROBES[0]
+    assert whole.cart_at_100 == whole.session_at_100 == 1.0
     asked = []
 
     def blind(tried, shopper, **more):
         asked.append(tried.shortlist.probes)
-        return personal.Shortened(np.arange(12), np.arange(12, dtype=np.float32))
+        return personal.Shortened(np.arange(12), np.arange(12, dtype=np.float32), np.ones(12))
 
     monkeypatch.setattr(personal, "shortened", blind)
     worse = personal.measured(ready, base, now=NOW)
     assert 0 < worse.at_10 < 0.9 and 0.3 < worse.at_100 < 0.7
+    assert 0.3 < worse.cart_at_100 <= 0.8 and 0.3 < worse.session_at_100 <= 0.8
     assert worse.probes == shortlist.PROBES[-1] and sorted(set(asked)) == list(shortlist.PROBES)
 
 

@@ -89,7 +89,7 @@ def read(
     an item column, and its texts, lists of words, pictures and vectors become the items' content, those modalities of
     it that are `wanted` (bench/modalities.py); `people` has a user column, and its other columns become the users'
     traits; `cache`: where encoded pictures are kept. A row without user, item or time is left out and counted.
-    Raises UsageError when a column is not there, SchemaError when too little is left.
+    Raises UsageError when a column is not there or holds no plain values, SchemaError when too little is left.
     """
     named = _columns(events, columns or {}, what="--events")
     if "items" in named and "item" not in named:
@@ -166,6 +166,16 @@ def _columns(frame: pl.DataFrame, given: Mapping[str, str], *, what: str) -> dic
             consequence="Nobody's history can be read",
             remedy=f"Name it: --{missing} COLUMN",
         )
+    for role, column in named.items():
+        held = frame.schema[column]
+        one = held.inner if role == "items" and isinstance(held, pl.List) else held
+        if one.is_nested() or one in (pl.Binary, pl.Object):
+            raise UsageError(
+                f"--{role}",
+                found=f"column '{column}' holds {held}",
+                consequence=f"The {role} of a row must be plain",
+                remedy=f"Name another column: --{role} COLUMN",
+            )
     return named
 
 

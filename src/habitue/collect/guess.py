@@ -52,7 +52,8 @@ class _Draft:
 def guess(place: Path | str, *, limits: Limits | None = None) -> str:
     """Return a commented mapping (TOML) for a file, a folder of media or a database.
 
-    Reads the first thousands of rows. Raises InputError when the file cannot be read, or no column tells what it holds.
+    Reads the first thousands of rows. Raises InputError when the file cannot be read, when no column tells what it
+    holds, and when two columns that would be read have one name.
     """
     place = str(place) if isinstance(place, str) and is_dsn(place) else Path(place)
     with sources.opened(place, _form(place, limits), limits=limits) as source:
@@ -63,6 +64,8 @@ def guess(place: Path | str, *, limits: Limits | None = None) -> str:
                 f"{broken.count('no_event'):,} messages tell who somebody is: a second mapping, {_IDENTIFY}, reads them"
             )
         mapping = _mapping(source, draft)
+        if source.columns is not None:  # of two columns of one name an import could not tell which is meant
+            sources.require(source.columns, mapping.wanted, where=source.name)
         raw = frame.select(c for c in mapping.wanted if c in frame.columns)
         folder = place if isinstance(place, Path) and place.is_dir() else Path(place).parent
         _, reason = typed.read(raw, mapping, folder)

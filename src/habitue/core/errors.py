@@ -7,7 +7,12 @@ with `exit_code`; a traceback on the screen is our own mistake, never the user's
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# Names out of somebody's file stand in messages: what moves a terminal's cursor, turns the direction of writing or is
+# half a letter is written as what it is.
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class HabitueError(Exception):
@@ -21,7 +26,8 @@ class HabitueError(Exception):
 
     def __init__(self, where: str, *, found: str, consequence: str, remedy: str) -> None:
         self.where, self.found, self.consequence, self.remedy = where, found, consequence, remedy
-        super().__init__(f"{where}: {_sentence(found)} {_sentence(consequence)} {_sentence(remedy)}")
+        said = f"{where}: {_sentence(found)} {_sentence(consequence)} {_sentence(remedy)}"
+        super().__init__(_UNSEEN.sub(lambda letter: ascii(letter.group())[1:-1], said))
 
 
 class UsageError(HabitueError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import reprlib
+import sys
 import tomllib
 import types
 import typing
@@ -20,10 +22,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file. Raises SettingsError naming the line when it is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of 5,000 digits
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
         raise SettingsError(
             path.name,
-            found=f"this is not TOML ({error})",
+            found=f"this is not TOML ({reason})",
             consequence="No setting can be read from it",
             remedy="Mend that line; values of text stand in quotes",
         ) from error
@@ -42,6 +45,8 @@ def fill(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     Raises SettingsError for an unknown key ("did you mean"), a missing one, and a value of the wrong type.
     """
     name = where or f"{cls.__module__.removeprefix('habitue.')}.{cls.__qualname__}"
+    if not isinstance(values, Mapping):  # `serve = 1` where a [serve] was meant
+        raise _wrong(values, "a table of settings", name)
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in values:
@@ -85,17 +90,29 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     elif hint is Any:
         return value
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        if abs(value) <= sys.float_info.max or isinstance(value, float):  # TOML has integers of any length
+            return float(value)
     elif hint is dt.datetime and isinstance(value, str | dt.date | dt.datetime):
         return _moment(value, where)
     elif isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
-    raise SettingsError(
+    raise _wrong(value, getattr(hint, "__name__", hint), where)
+
+
+def _wrong(value: Any, wanted: object, where: str) -> SettingsError:
+    return SettingsError(
         where,
-        found=f"{value!r} is not {getattr(hint, '__name__', hint)}",
+        found=f"{_shown(value)} is not {wanted}",
         consequence="The setting would mean something else than was written",
         remedy="Write a value of that type",
     )
+
+
+def _shown(value: Any) -> str:
+    try:
+        return reprlib.repr(value)  # a list of a thousand is cut
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _moment(value: str | dt.date | dt.datetime, where: str) -> dt.datetime:

@@ -175,7 +175,7 @@ def open_workspace(folder: Path | str, *, older: bool = False) -> Workspace:
             remedy=f"Make it one with: habitue init {root}",
         )
     section = settings.read_toml(root / PLAN).get("workspace", {})
-    found = section.get("schema_version")
+    found = section.get("schema_version") if isinstance(section, dict) else None  # what else it is, `fill` says
     if isinstance(found, int) and found > VERSION:
         raise LakeError(
             str(root),

@@ -29,7 +29,8 @@ import scipy.sparse as sp
 
 from habitue.core.schemas import PURCHASE
 from habitue.model.batches import Doubles
-from habitue.model.past import DAY_US, Floats, placed_once
+from habitue.model.past import DAY_US, Floats, Ints, placed_once, ranges
+from habitue.model.quick import summed
 from habitue.prepare.replay import EPOCH
 from habitue.serve.follows import Follows
 from habitue.serve.mapped import sparse, write_sparse
@@ -175,13 +176,19 @@ class Counts:
             self._shown()
         return new
 
-    def together(self, item: int) -> Floats:
-        """Return [I] in how many orders each product is with `item`; its own is their number."""
+    def together(self, item: int) -> tuple[Ints, Floats]:
+        """Return the products [N] that are in an order with `item`, ascending, and in how many; itself in all of them.
+
+        O(lines of those orders); nothing is done for the other products of the catalogue.
+        """
         with_it = self.orders_of.indices[self.orders_of.indptr[item] : self.orders_of.indptr[item + 1]]
-        both: Floats = np.asarray(self.baskets[with_it].sum(axis=0), dtype=np.float32).ravel()
-        for other, orders in self.pairs[item].items() if item in self.pairs else ():
-            both[other] += orders
-        return both
+        start, stop = (self.baskets.indptr[with_it + end].astype(np.int64) for end in (0, 1))
+        lines = self.baskets.indices[ranges(start, stop)]
+        since: Mapping[int, int] = self.pairs.get(item, {})
+        met = np.concatenate([lines, np.fromiter(since, dtype=np.int64, count=len(since))])
+        orders = np.ones(len(met), dtype=np.float32)
+        orders[len(lines) :] = np.fromiter(since.values(), dtype=np.float32, count=len(since))
+        return summed(met, orders, len(self.orders))
 
     def _shown(self) -> None:
         worth = self._lately.sold + self._floor

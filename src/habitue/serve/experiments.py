@@ -164,7 +164,8 @@ def declare(state: Path) -> None:
     """Begin the experiments of habitue.toml that have not begun. Raises SettingsError for one changed since then."""
     plan = state.parent / PLAN
     told = settings.read_toml(plan).get("experiment", []) if plan.is_file() else []
-    planned = [settings.fill(Experiment, one, where=f"{PLAN} [[experiment]]") for one in told]
+    listed_there = told if isinstance(told, list) else [told]  # [experiment] for [[experiment]] means one
+    planned = [settings.fill(Experiment, one, where=f"{PLAN} [[experiment]]") for one in listed_there]
     if not planned:
         return
     known = {one.name: one for one in listed(state)}

@@ -123,10 +123,12 @@ async def prometheus(request: Asked) -> Response[str]:
     info = Counter("habitue_model_info", "The model that answers", ("model", "version"), gauge=True)
     if desk.ready:
         info.set(desk.shop.model, desk.shop.snapshot.version or "none", to=1)
-    recall = Counter("habitue_retrieval_recall", "Share of the exact list that shortlists have", ("at",), gauge=True)
-    for at, share in desk.shop.retrieval.items() if desk.ready else ():
+    words = "Share of the exact list that shortlists have"
+    recall = Counter("habitue_retrieval_recall", words, ("at", "placement"), gauge=True)
+    for name, share in desk.shop.retrieval.items() if desk.ready else ():
         if isinstance(share, float):
-            recall.set(at.removeprefix("recall_at_"), to=share)
+            at, _, placement = name.removeprefix("recall_at_").partition("_")
+            recall.set(at, placement or "home", to=share)
     deaths = Counter("habitue_background_deaths", "Times the process for work in the background died")
     deaths.add(by=0 if request.app.state.child is None else request.app.state.child.deaths)
     streams = {("habitue_live_streams", "People who listen to /v1/live"): float(len(request.app.state.live))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ from habitue.serve.shortlist import Recall
 from habitue.serve.state import Shopper
 
 DAY_S = 86_400
+CART_SHARE = 0.7  # of what goes with the cart, beside what comes next for the customer; LOG.md, "What a cart says"
+SESSION_SHARE = 0.4  # the same of a visit; LOG.md, "What was just seen"
+LAST = 5  # products that recall is measured beside
+TINY = 1e-12
 JUST_AFTER = 1e-6  # days: a question comes after the newest set, also where its clock runs ahead
 
 
@@ -42,6 +47,7 @@ class Shortened:
 
     places: Ints  # [K] ascending
     scores: Floats  # [K] mean 0 and spread 1 over the whole catalogue, as near as the sample tells
+    stands_for: npt.NDArray[np.float64]  # [K] of how many products each is
 
 
 def personal(shop: Shop, shopper: Shopper, *, now: dt.datetime) -> Floats | None:
@@ -134,7 +140,36 @@ def shortened(
             total += weight * _standard(np.exp(logits - logits.max()), stands_for)
         elif weight:
             total += weight * _asked(shop, shopper, name, now)[places]
-    return Shortened(places, _standard(total, stands_for).astype(np.float32))
+    return Shortened(places, _standard(total, stands_for).astype(np.float32), stands_for)
+
+
+def mixed(
+    shop: Shop,
+    shopper: Shopper,
+    near: Floats,
+    share: float,
+    *,
+    now: dt.datetime,
+    fits: Mask,
+    count: int,
+    more: Ints,
+    raised: Mask | None = None,
+) -> Shortened | None:
+    """Return `share` x near + (1 - share) x the blend's scores, of a shortlist; as `shortened`, None where that is.
+
+    `near` [I]: what is near a cart or a visit, known of every product; the best of it that fit are on the shortlist.
+    """
+    best = np.flatnonzero(near)
+    if len(best) > shortlist.MANY:
+        first, _ = topk.best(np.where(fits, near, np.float32(-np.inf))[None], count=max(shortlist.NEAR, count))
+        best = first[0][first[0] >= 0]
+    more = np.concatenate([best, more])
+    own = shortened(shop, shopper, now=now, fits=fits, count=count, more=more, raised=raised)
+    if own is None:
+        return None
+    middle = near[own.places] - near.mean()
+    total = share * middle / max(float(near.std()), TINY) + (1 - share) * own.scores
+    return Shortened(own.places, _standard(total, own.stands_for).astype(np.float32), own.stands_for)
 
 
 def measure(folder: Path, reading: shops.Reading) -> None:
@@ -171,7 +206,38 @@ def measured(shop: Shop, base: state.Base, *, now: dt.datetime) -> Recall:
         told = Recall(at_10, at_100, len(exact), probes)
         if at_100 >= shortlist.GOOD:
             break
-    return told
+    if not exact:
+        return told
+    tried = dataclasses.replace(shop, shortlist=dataclasses.replace(shop.shortlist, probes=told.probes))
+    beside = [_beside(tried, [shopper for shopper, _ in exact], kind, now=now) for kind in (CART_SHARE, SESSION_SHARE)]
+    return dataclasses.replace(told, cart_at_100=beside[0], session_at_100=beside[1])
+
+
+def _beside(shop: Shop, shoppers: Sequence[Shopper], share: float, *, now: dt.datetime) -> float | None:
+    """Return how much `mixed` has of the exact first hundred, beside the products somebody bought last."""
+    shares = []
+    for shopper in shoppers:
+        item, _ = shopper.purchases(shop.index)
+        last = list(dict.fromkeys(item[::-1].tolist()))[:LAST]
+        own = personal(shop, shopper, now=now)
+        near = paired(shop, last) if share == CART_SHARE else shops.around(shop, last) if last else None
+        if near is None or own is None or not np.ptp(near):
+            continue
+        wanted = _first(share * quick.standard(near) + (1 - share) * quick.standard(own), shop.in_stock)
+        none = np.zeros(0, dtype=np.int64)
+        found = mixed(shop, shopper, near, share, now=now, fits=shop.in_stock, count=100, more=none)
+        at = wanted if found is None else found.places[_first(found.scores, shop.in_stock[found.places])]
+        shares.append(np.isin(wanted, at).mean())
+    return float(np.mean(shares)) if shares else None
+
+
+def paired(shop: Shop, items: Sequence[int]) -> Floats:
+    """Return [I] how often each product is in one order with each of some, summed. O(I) and the lines of the orders."""
+    found = np.zeros(len(shop.items), dtype=np.float32)
+    for item in items:
+        told = shops.together(shop, item)
+        found[told.places] += told.added
+    return found
 
 
 def _first(scores: Floats, may: Mask) -> Ints:

@@ -159,7 +159,7 @@ def _moved(state: Path, book: Book) -> None:
             book.put(RULES, rule.id, asdict(rule))
         book.changed()
         path.rename(path.with_suffix(".moved"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(
             BEFORE,
             found=f"the rules cannot be read ({error})",

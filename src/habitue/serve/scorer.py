@@ -16,7 +16,7 @@ What a rule excludes and what is out of stock is never shown.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ from habitue.model import blend, quick
 from habitue.model.past import Floats, Histories, Ints
 from habitue.prepare.replay import EPOCH
 from habitue.serve import shop as shops
-from habitue.serve.personal import alone, personal, shortened
+from habitue.serve.personal import CART_SHARE, SESSION_SHARE, alone, mixed, paired, personal, shortened
 from habitue.serve.problems import Problem
 from habitue.serve.rules import PLACEMENTS, Rule
 from habitue.serve.shop import Shop
@@ -40,8 +40,6 @@ from habitue.serve.state import Shopper
 SESSION = dt.timedelta(minutes=30)  # as prepare.sessions counts a visit
 SESSION_ITEMS = 20  # newest products of a session that are looked at
 CART_ITEMS = 50
-CART_SHARE = 0.7  # of what goes with the cart, beside what comes next for the customer; LOG.md, "What a cart says"
-SESSION_SHARE = 0.4  # the same of a visit; LOG.md, "What was just seen"
 MOST = 1_000  # products of one list
 LONGEST = 256  # characters of an id
 EXPLAINED = 20  # products of one list that reasons are looked for
@@ -49,6 +47,7 @@ DIVERSE = 5  # times n candidates a diverse list is chosen from
 ADDED, REMOVED = "Product Added", "Product Removed"
 
 Mask = npt.NDArray[np.bool_]
+Near = Callable[[Ints], Floats]  # places -> what a product of the visit or cart adds to their scores
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class _Placed:
     score: Floats  # of every product, or of those that `among` names
     model: str  # blend, behaviour (its vectors), words, orders, or popular
     fallback: str | None = None
-    near: Mapping[int, Floats] = field(default_factory=dict)  # product of the visit or cart -> what it adds [I]
+    near: Mapping[int, Near] = field(default_factory=dict)  # product of the visit or cart -> what it adds to others
     among: Ints | None = None  # ascending; None = every product
 
 
@@ -235,11 +234,12 @@ def _placed(
 ) -> _Placed:
     """Return the placement's scores; what everybody buys where the placement has nothing to say.
 
-    Of a catalogue with a shortlist those of `home` and `search` are of the shortlist alone, where it is long enough.
+    Of a catalogue with a shortlist what is meant for the customer (`home`, `search`, and its share of `cart` and
+    `session`) is of the shortlist alone, where it is long enough.
     """
     if not shop.items:
         raise Problem(503, "no_products", "There is no product yet", "Import products, or send events that name them")
-    place, own = question.placement, None
+    place = question.placement
     if question.popular:
         return _Placed(_z(shop.trend), "popular")
     likeness = "behaviour" if shop.vectors is not None else "words" if shop.past.words is not None else "orders"
@@ -247,36 +247,52 @@ def _placed(
         item = shop.index.get(question.item_id)
         if item is None:
             raise Problem(404, "unknown_item", "The item_id is not in the catalogue", "Import it, or send its events")
-        found = shops.alike(shop, item) if place == "similar" else shops.together(shop, item)
+        found = shops.alike(shop, item) if place == "similar" else shops.together(shop, item).scores()
         if not np.ptp(found):
             return _Placed(_z(shop.trend), "popular", "popular")
-        return _Placed(_z(found), likeness if place == "similar" else "orders", near={item: found})
-    if shopper is not None:
-        if shop.shortlist is not None and place in ("home", "search") and not question.price:
-            raised, pinned = _raised(shop, rules)
-            count = min(_wide(question), int(np.count_nonzero(fits)))
-            short = shortened(shop, shopper, now=now, fits=fits, count=count, more=pinned, raised=raised)
-            if short is not None:
-                return _Placed(short.scores, "blend", among=short.places)
-        own = personal(shop, shopper, now=now)
-    near: dict[int, Floats] = {}
-    if place == "cart":
-        cart = [shop.index[item] for item in question.item_ids if item in shop.index]
-        if not question.item_ids and shopper is not None:
-            cart = in_cart(shopper.history(shop.index))
-        near = {item: shops.together(shop, item) for item in cart[-CART_ITEMS:]}
-    elif place == "session" and shopper is not None:
-        seen = in_session(shopper.history(shop.index), now)
-        near = {item: shops.alike(shop, item) / np.float32(1 + k) for k, item in enumerate(seen)}
-    around = _sum(near.values())
-    parts = [] if around is None or not np.ptp(around) else [_z(around)]
+        return _Placed(_z(found), likeness if place == "similar" else "orders", near={item: found.__getitem__})
+    around, near = _around(shop, shopper, question, now)
+    share = 0.0 if around is None else CART_SHARE if place == "cart" else SESSION_SHARE
+    if shopper is not None and shop.shortlist is not None and not question.price:
+        raised, more = _raised(shop, rules)
+        asked: dict[str, Any] = {"now": now, "fits": fits, "more": more, "raised": raised}
+        asked["count"] = min(_wide(question), int(np.count_nonzero(fits)))
+        short = shortened(shop, shopper, **asked) if around is None else mixed(shop, shopper, around, share, **asked)
+        if short is not None:
+            return _Placed(short.scores, "blend", near=near, among=short.places)
+    own = None if shopper is None else personal(shop, shopper, now=now)
+    parts = [] if around is None else [_z(around)]
     if own is not None and np.ptp(own):
         parts.append(quick.standard(own, out=own))
     if not parts:
         return _Placed(_z(shop.trend), "popular", "popular")
-    share = np.float32(CART_SHARE if place == "cart" else SESSION_SHARE)
-    total = parts[0] if len(parts) == 1 else _z(share * parts[0] + (1 - share) * parts[1])
+    total = parts[0] if len(parts) == 1 else _z(np.float32(share) * parts[0] + np.float32(1 - share) * parts[1])
     return _Placed(total, "blend" if own is not None else likeness if place == "session" else "orders", near=near)
+
+
+def _around(
+    shop: Shop, shopper: Shopper | None, question: Question, now: dt.datetime
+) -> tuple[Floats | None, dict[int, Near]]:
+    """Return [I] what is near the products of the cart or the visit, None where nothing is; and what each of them adds.
+
+    O(I D) for a visit, O(I) and the lines of the orders with its products for a cart.
+    """
+    near: dict[int, Near] = {}
+    if question.placement == "cart":
+        cart = [shop.index[item] for item in question.item_ids if item in shop.index]
+        if not question.item_ids and shopper is not None:
+            cart = in_cart(shopper.history(shop.index))
+        cart = list(dict.fromkeys(cart))[-CART_ITEMS:]
+        around = paired(shop, cart)
+        near = {item: shops.together(shop, item).at for item in (cart if question.explain else ())}
+        return around if around.any() else None, near
+    if question.placement == "session" and shopper is not None:
+        seen = in_session(shopper.history(shop.index), now)
+        found = shops.around(shop, seen) if seen else None
+        for k, item in enumerate(seen if question.explain else ()):
+            near[item] = (shops.alike(shop, item) / np.float32(1 + k)).__getitem__
+        return found if found is not None and np.ptp(found) else None, near
+    return None, near
 
 
 def _raised(shop: Shop, rules: Sequence[Rule]) -> tuple[Mask | None, Ints]:
@@ -299,13 +315,6 @@ def _at(among: Ints | None, order: list[int]) -> Ints:
     """Return where products stand among the scores."""
     found: Ints = np.array(order, dtype=np.int64)
     return found if among is None else np.searchsorted(among, found)
-
-
-def _sum(parts: Any) -> Floats | None:
-    total = None
-    for part in parts:
-        total = part if total is None else total + part
-    return total
 
 
 def _z(scores: Floats) -> Floats:
@@ -459,9 +468,10 @@ def _reasons(
     return tuple(tuple(found[i]) for i in order)
 
 
-def _nearness(shop: Shop, placement: str, item: int, near: Mapping[int, Floats]) -> list[Reason]:
+def _nearness(shop: Shop, placement: str, item: int, near: Mapping[int, Near]) -> list[Reason]:
     """Name the product of the visit or the cart that does most for `item`; its weight is its share of what all do."""
-    worth = {other: max(float(part[item]), 0.0) for other, part in near.items()}
+    at = np.array([item])
+    worth = {other: max(float(adds(at)[0]), 0.0) for other, adds in near.items()}
     total = sum(worth.values())
     if not total:
         return []

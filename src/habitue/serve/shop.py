@@ -38,6 +38,7 @@ from habitue.encode.content import Content
 from habitue.encode.traits import ADDED
 from habitue.model import artifact, blend, live, newcomers, quick, rules
 from habitue.model.past import Floats, Ints, Past, histories, placed_once
+from habitue.model.quick import Told
 from habitue.serve import counts, follows, registry, shortlist, state
 from habitue.serve.counts import Counts
 from habitue.serve.mapped import sparse, write_sparse
@@ -48,6 +49,7 @@ POPULAR_DAYS = 30
 UNSURE = 10.0  # orders; LOG.md, "What a cart says"
 FOLDER = "live."  # and a number; in the workspace's `state`, where an erasure removes it (protect.erase)
 PRODUCTS, FACTS, TERMS, ABOUT = "products.arrow", "facts.arrow", "terms.arrow", "about.json"
+LEAST = 20_000  # products of which the least alike is taken
 MASKS = 64  # categories and brands kept; the oldest go
 
 Mask = npt.NDArray[np.bool_]
@@ -144,9 +146,11 @@ class Shop:
         if self.shortlist is None:
             return {"products": len(self.items), "scored": "all"}
         told = self.shortlist.recall
-        recall = (
-            {} if told is None or not told.customers else {"recall_at_10": told.at_10, "recall_at_100": told.at_100}
-        )
+        if told is None or not told.customers:
+            return {"products": len(self.items), "scored": "shortlist"}
+        recall = {"recall_at_10": told.at_10, "recall_at_100": told.at_100}
+        beside = {"recall_at_100_cart": told.cart_at_100, "recall_at_100_session": told.session_at_100}
+        recall |= {name: share for name, share in beside.items() if share is not None}
         return {"products": len(self.items), "scored": "shortlist", **recall}
 
 
@@ -345,16 +349,16 @@ def _state(models: Path, version: str | None, before: Shop | None) -> blend.Stat
     return found
 
 
-def together(shop: Shop, item: int) -> Floats:
-    """Return [I] how often each product is in one order with `item` (0 to 1).
+def together(shop: Shop, item: int) -> Told:
+    """Return how often each product is in one order with `item` (0 to 1).
 
     The cosine of the two sets of orders, as if each product had stood in UNSURE more orders alone: two products that
-    were sold once, and together, are no pair yet. O(orders with the product x their products + I).
+    were sold once, and together, are no pair yet. O(lines of the orders with the product).
     """
+    places, both = shop.counts.together(item)
+    places, both = places[places != item], both[places != item]
     count = shop.counts.orders
-    found: Floats = shop.counts.together(item) / np.sqrt((count + UNSURE) * (float(count[item]) + UNSURE))
-    found[item] = 0
-    return found
+    return Told(len(shop.items), places, both / np.sqrt((count[places] + UNSURE) * (float(count[item]) + UNSURE)))
 
 
 def alike(shop: Shop, item: int) -> Floats:
@@ -364,8 +368,27 @@ def alike(shop: Shop, item: int) -> Floats:
     elif shop.past.words is not None:
         found = (shop.past.words @ shop.past.words[item].T).toarray().ravel().astype(np.float32)
     else:
-        found = together(shop, item)
+        found = together(shop, item).scores()
     found[item] = found.min(initial=0)
+    return found
+
+
+def around(shop: Shop, seen: Sequence[int]) -> Floats:
+    """Return [I] how alike each product is to those of a visit, newest first: 1/1, 1/2, 1/3, ... of `alike` each.
+
+    One pass over the vectors however many were seen; what the least alike is to each, as which it counts to itself, is
+    looked for among LEAST products spread over the catalogue. O(I D).
+    """
+    share: Floats = (1 / np.arange(1, len(seen) + 1)).astype(np.float32)
+    found: Floats = np.zeros(len(shop.items), dtype=np.float32)
+    if shop.vectors is None:
+        for part, item in zip(share, seen, strict=True):
+            found += part * alike(shop, item)
+        return found
+    mine = shop.vectors[list(seen)]
+    found = shop.vectors @ (share @ mine)
+    least = (shop.vectors[:: len(shop.items) // LEAST + 1] @ mine.T).min(axis=0)
+    found[list(seen)] += share * (np.minimum(least, 0) - np.einsum("nd,nd->n", mine, mine))
     return found
 
 

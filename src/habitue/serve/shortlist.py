@@ -58,6 +58,8 @@ class Recall:
     at_100: float
     customers: int
     probes: int
+    cart_at_100: float | None = None  # of lists beside the products somebody bought last; None = was not measured
+    session_at_100: float | None = None
 
 
 @dataclass(frozen=True)

@@ -109,3 +109,11 @@ def test_any_text_is_rows_or_one_sentence(tmp_path_factory, start, rest, read):
         read(path, ["a"])
     except HabitueError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("form", ["{}\n{}\n", "[{},\n{}]", '{{"rows":\n[{},\n{}]}}'])
+def test_half_a_letter_becomes_the_sign_for_one_and_a_whole_one_stays(tmp_path, read, form):
+    """What JavaScript leaves of an emoji that it cut; nothing could store it, and the row is good."""
+    half, whole = '{"a": "Mug \\ud83d", "b\\uD83D": ["\\ude00"]}', '{"a": "\\ud83d\\ude00"}'
+    (tmp_path / "a").write_text(form.format(half, whole))
+    assert read(tmp_path / "a", ["a", "b\ufffd"]).rows() == [("Mug \ufffd", '["\ufffd"]'), ("\U0001f600", None)]

@@ -156,3 +156,10 @@ def test_postgresql_for_real(postgres, read, tmp_path):
     done = collect.import_file(shop, server, mapping)
     assert (done.new, done.users, done.refused, done.money) == (120_000, 50, 0, 72_000_600.0)
     assert collect.import_file(shop, server, mapping).new == 0
+
+
+def test_a_damaged_database_whose_own_words_are_no_text_is_said_in_words(shop, read):
+    broken = shop.read_bytes().replace(b"tableorders", b"tableor\xe2\x82rs", 1).replace(b"CREATE", b"CREBTE", 1)
+    shop.write_bytes(broken)
+    with pytest.raises(InputError, match="the database answers: what it says is no text: the file is damaged"):
+        read(dsn(shop), ["item"], query=QUERY)

@@ -177,3 +177,8 @@ def test_any_message_is_rows_or_a_reason(segments, rows_of_ga4):
 
 
 WHO = ("identify", "alias")
+
+
+def test_an_event_of_ga4_with_half_a_letter_is_read(tmp_path, read):
+    (tmp_path / "a").write_text('{"event_name": "purchase", "event_timestamp": 1, "items": [{"item_id": "\\ud83d"}]}')
+    assert read(tmp_path / "a", ["item_id"])["item_id"].to_list() == ["\ufffd"]

@@ -149,13 +149,12 @@ def _by_content(file: _File, form: Form, limits: Limits, wanted: Sequence[str]) 
         start = head[length:].decode(name, errors="ignore").encode(errors="ignore").lstrip()
     if head.startswith(parquet.MAGIC):
         content: Path | BinaryIO = archives.seekable(opened, file.stack) if opened.packed else path
-        return Source(
-            opened.name,
-            "parquet",
-            parquet.header(content, opened.name),
-            form,
-            lambda wanted, skip: parquet.blocks(content, opened.name, wanted or (), limits=limits, skip=skip),
-        )
+        names = parquet.header(content, opened.name)
+
+        def columns(wanted: Sequence[str] | None, skip: int) -> Iterator[Block]:
+            return parquet.blocks(content, opened.name, names if wanted is None else wanted, limits=limits, skip=skip)
+
+        return Source(opened.name, "parquet", names, form, columns)
     if head.startswith(archives.ZIP):  # what a zip still is once its archives are taken off
         book = archives.seekable(opened, file.stack)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from habitue.core.errors import InputError
 DOCUMENT = 64 << 20  # bytes of a document that is one object: all of it lies in memory
 
 _SPACE = b" \t\r\n,"
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def records(opened: Opened, limits: Limits, *, encoding: str | None = None) -> Iterator[tuple[int, Record | str]]:
@@ -67,7 +69,9 @@ def _array(head: bytes, pieces: Iterator[bytes], name: str, limits: Limits) -> I
         try:
             if position >= len(rest):
                 raise ValueError
-            value, position = decoder.raw_decode(rest, position)
+            start = position
+            value, position = decoder.raw_decode(rest, start)
+            value = whole_letters(value, rest[start:position])
         except RecursionError as error:
             raise _damaged(name, number, "is nested too deep") from error
         except ValueError as error:
@@ -100,7 +104,7 @@ def _document(head: bytes, pieces: Iterator[bytes], name: str) -> Iterator[tuple
                 remedy="Export it as JSONL, one object a line",
             )
     try:
-        document = json.loads(content)
+        document = loads(content.decode())
     except RecursionError as error:
         raise _damaged(name, 0, "is nested too deep") from error
     except ValueError as error:
@@ -119,6 +123,27 @@ def _lists(value: Any, depth: int) -> Iterator[list[Record]]:
             yield from _lists(inner, depth - 1)
 
 
+def loads(text: str) -> Any:
+    """Read JSON; half a letter in an escape ("\\ud83d": what a cut leaves of an emoji) is U+FFFD, in any text of it.
+
+    Such a half cannot be stored. Raises ValueError, RecursionError.
+    """
+    return whole_letters(json.loads(text), text)
+
+
+def whole_letters(value: Any, text: str) -> Any:
+    """Return what `text` was read as without halves of letters; one that writes no such half is not looked through."""
+    return _mended(value) if _HALF.search(text) else value
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {_mended(key): _mended(one) for key, one in value.items()}
+    return [_mended(one) for one in value] if isinstance(value, list) else value
+
+
 def _record(line: bytes) -> Record | str:
     value, fault = _parse(line)
     return value if isinstance(value, dict) and not fault else "bad_record"
@@ -127,7 +152,7 @@ def _record(line: bytes) -> Record | str:
 def _parse(content: bytes) -> tuple[Any, bool]:
     """Read JSON; returns (value, fault). Ten thousand brackets and numbers of a million digits are faults, no crash."""
     try:
-        return json.loads(content), False
+        return loads(content.decode()), False
     except (ValueError, RecursionError):
         return None, True
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
 from habitue.collect.sources.blocks import Record
+from habitue.collect.sources.jsonl import loads
 from habitue.core.errors import InputError
 
 PAGE = 64 << 20  # bytes of a page
@@ -30,7 +30,7 @@ def products(content: bytes, name: str, *, first: int = 1) -> Iterator[tuple[int
     number = first
     for script in scripts.found:
         try:
-            nodes = list(_products(json.loads(script), depth=20))
+            nodes = list(_products(loads(script), depth=20))
         except (ValueError, RecursionError):
             yield number, "bad_record"
             number += 1

@@ -76,6 +76,8 @@ def _sqlite(dsn: str, query: str) -> Iterator[Any]:
             connection.close()
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise _refused(dsn, str(error)) from error
+    except UnicodeDecodeError as error:  # its own words, of a damaged file
+        raise _refused(dsn, "what it says is no text: the file is damaged") from error
 
 
 @contextmanager
