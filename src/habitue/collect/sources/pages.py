@@ -19,7 +19,15 @@ def products(content: bytes, name: str, *, first: int = 1) -> Iterator[tuple[int
     A script that is no JSON is "bad_record". Raises InputError when the page has no such script at all.
     """
     scripts = _Scripts()
-    scripts.feed(content.decode("utf-8", errors="replace"))
+    try:
+        scripts.feed(content.decode("utf-8", errors="replace"))
+    except AssertionError as error:  # how Python's parser says that a "<![" goes on with what no page has
+        raise InputError(
+            name,
+            found=f"the page's HTML is damaged ({error})",
+            consequence="No product can be read from it",
+            remedy="Save it again, or export the catalogue as a Merchant feed or as CSV",
+        ) from error
     if not scripts.found:
         raise InputError(
             name,
