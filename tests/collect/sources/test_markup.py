@@ -134,6 +134,13 @@ def test_any_json_ld_is_products_or_one_sentence(tmp_path_factory, scripts, read
         assert "\n" not in str(error)
 
 
+def test_a_page_with_damaged_html_is_one_sentence(tmp_path, read):
+    """Python's own parser ends such a page with an assertion."""
+    (tmp_path / "a").write_text('<![] html><script type="application/ld+json">{}</script>')
+    with pytest.raises(InputError, match=r"the page's HTML is damaged \(.*Save it again"):
+        read(tmp_path / "a", ["sku"], reader="pages")
+
+
 def test_a_page_without_products_is_one_sentence(tmp_path, read):
     (tmp_path / "a.html").write_text("<html><body>Hello</body></html>")
     with pytest.raises(InputError, match="the page has no <script"):

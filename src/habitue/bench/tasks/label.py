@@ -118,8 +118,8 @@ def _kind(known: pl.Series, name: str, task: str) -> tuple[Kind, str]:
 
 
 def _words(known: pl.Series) -> pl.Series:
-    if known.dtype.is_float() and bool((known == known.round()).all()):
-        known = known.cast(pl.Int64)
+    if known.dtype.is_float() and bool(((known == known.round()) & (known.abs() < 2**53)).all()):
+        known = known.cast(pl.Int64)  # beyond 2**53 a double is no longer a whole number of its own
     return known.cast(pl.String)
 
 
