@@ -61,24 +61,29 @@ def test_a_port_that_is_taken_is_said_in_words(shop):
     assert code == 2 and "Stop what listens there, or choose another port" in words
 
 
-def test_blas_works_in_the_thread_that_asks_unless_somebody_said_otherwise(shop):
+def test_a_core_is_left_to_the_answers_unless_somebody_said_otherwise(shop):
     program = """
 import atexit
 from habitue.cli import main
 
 def told():
     import numpy
+    import polars
     import threadpoolctl
-    print({one["num_threads"] for one in threadpoolctl.threadpool_info()})
+    print({one["num_threads"] for one in threadpoolctl.threadpool_info()}, polars.thread_pool_size())
 
 atexit.register(told)
 main()
 """
-    free = {name: told for name, told in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    for asked, threads in (({}, 1), ({"OMP_NUM_THREADS": "2"}, min(2, os.cpu_count()))):
+    free = {name: told for name, told in os.environ.items() if not name.endswith("_THREADS")}
+    cores = os.cpu_count()
+    for asked, threads, pool in (
+        ({}, 1, max(cores - 1, 1)),
+        ({"OMP_NUM_THREADS": "2", "POLARS_MAX_THREADS": "3"}, min(2, cores), 3),
+    ):
         command = [sys.executable, "-c", program, "serve", "-w", shop.root, "--host", "0.0.0.0"]
         done = subprocess.run(command, env=free | asked, capture_output=True, text=True, timeout=60, check=False)
-        assert done.stdout.strip() == str({threads})
+        assert done.stdout.strip() == f"{ {threads} } {pool}"
 
 
 def _child_of(process):

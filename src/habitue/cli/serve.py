@@ -47,7 +47,7 @@ def serve(
     from habitue.core.extras import need
 
     runtime.modest()
-    runtime.one_thread()
+    runtime.leave_a_core()
     for module in ("litestar", "msgspec", "httptools"):
         need(module, extra="serve", purpose="serve")
     from habitue.core.workspace import open_workspace

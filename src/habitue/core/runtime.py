@@ -41,15 +41,17 @@ def modest() -> None:
         os.environ[_JEMALLOC] = ",".join(inherited)
 
 
-def one_thread() -> None:
-    """Let BLAS and OpenMP work in the thread that calls them, here and in programs this one starts.
+def leave_a_core() -> None:
+    """Let BLAS and OpenMP work in the thread that calls them, and Polars on all cores but one; programs started too.
 
-    For a process that answers many small questions: OpenBLAS's second thread spins for its next piece of work, and at
-    200 answers a second never rests. On 2 cores `habitue serve` took 1.4 of them so, and .5 with one thread (LOG.md).
-    Before any of these libraries is loaded; who set OMP_NUM_THREADS and its like keeps what was set.
+    For a process that answers many small questions beside one that works on tables. OpenBLAS's second thread spins for
+    its next piece of work, and at 200 answers a second never rests: on 2 cores `habitue serve` took 1.4 of them so, and
+    .5 with one thread (LOG.md). Before any of these libraries is loaded; who set OMP_NUM_THREADS, POLARS_MAX_THREADS
+    and their like keeps what was set.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, os.environ.get("OMP_NUM_THREADS", "1"))
+    os.environ.setdefault("POLARS_MAX_THREADS", str(max((os.cpu_count() or 1) - 1, 1)))
 
 
 def give_back() -> None:
