@@ -80,11 +80,16 @@ def _loaded(folder: Path) -> artifact.Artifact:
 
 
 def _details(items: pl.DataFrame, events: pl.DataFrame, now: dt.datetime) -> pl.DataFrame:
-    """Return item_id, category, brand, price, attributes: of each what was said last; a price also as it was paid."""
+    """Return item_id, category, brand, price, attributes: of each what was said last; a price also as it was paid.
 
-    told = ("category", "brand", "price", "attributes")
+    Of the attributes those that said last whether it can be had: words that say nothing of it leave that as it was.
+    """
+    says = pl.col("attributes").str.contains('"availability":', literal=True)
     listed = items.filter(pl.col("valid_from") < now).sort("item_id", "valid_from")
-    listed = listed.group_by("item_id", maintain_order=True).agg(pl.col(c).drop_nulls().last() for c in told)
+    listed = listed.with_columns(attributes=pl.when(says).then("attributes"))
+    listed = listed.group_by("item_id", maintain_order=True).agg(
+        pl.col("category", "brand", "price", "attributes").drop_nulls().last()
+    )
     paid = events.filter(pl.col("price") > 0, pl.col("item_id").is_not_null()).sort("at", "event_id", "line")
     paid = paid.group_by("item_id").agg(paid=pl.col("price").last())
     every = listed.join(paid, on="item_id", how="full", coalesce=True)

@@ -203,3 +203,85 @@ def test_the_recommender_clients_of_node_read_what_those_of_python_read(server):
     ranked = [one["itemId"] for one in found["ranking"]["personalizedRanking"]]
     assert {*ranked[:2]} == {"blue-1", "blue-2"} and ranked[2:] == ["red-1", "gone"]
     assert (found["bad"], found["absent"]) == ("InvalidInputException", "ResourceNotFoundException")
+
+
+@pytest.mark.slow
+def test_every_method_of_pygorse_works_or_is_refused_in_words(server):
+    gorse = pytest.importorskip("gorse")
+    client = gorse.Gorse(server[0], server[1])
+    at, one = "2026-01-01T00:00:00Z", {"RowAffected": 1}
+    said = {"FeedbackType": "read", "UserId": "py", "ItemId": "red-1", "Timestamp": at}
+    wrote = {
+        "insert_feedback": lambda: client.insert_feedback("star", "py", "red-2", at),
+        "insert_feedbacks": lambda: client.insert_feedbacks([said]),
+        "insert_item": lambda: client.insert_item({"ItemId": "py-1", "Comment": "a lamp"}),
+        "update_item": lambda: client.update_item("py-1", is_hidden=False, categories=["Table"], comment="a red lamp"),
+        "delete_item": lambda: client.delete_item("py-1"),
+        "insert_user": lambda: client.insert_user({"UserId": "py", "Labels": {"tier": "gold"}}),
+        "insert_users": lambda: client.insert_users([{"UserId": "py2", "Labels": {"tier": "gold"}}]),
+    }
+    assert {name: call() for name, call in wrote.items()} == dict.fromkeys(wrote, one)
+    refused = {
+        "delete_feedback": lambda: client.delete_feedback("py", "red-1"),
+        "delete_user": lambda: client.delete_user("py"),
+    }
+    for call in refused.values():
+        with pytest.raises(gorse.GorseException) as caught:
+            call()
+        assert caught.value.status_code == 501 and "habitue erase" in caught.value.message
+    users, cursor = client.get_users(30)
+    items, more = client.get_items(3)
+    feedback, _ = client.get_feedbacks(2)
+    asked = {
+        "list_feedbacks": [one["ItemId"] for one in client.list_feedbacks("star", "py")] == ["red-2"],
+        "get_feedbacks": len(feedback) == 2 and set(feedback[0]) == set(said),
+        "get_recommend": len(client.get_recommend("py", n=3)) == 3,
+        "session_recommend": len(client.session_recommend([said], n=3)) == 3,
+        "get_neighbors": len(client.get_neighbors("red-1", n=3)) == 3,
+        "get_item": client.get_item("red-1")["ItemId"] == "red-1",
+        "get_items": items[0] != client.get_items(3, more)[0][0],
+        "search_items": "red plate" in client.search_items("red plate", n=1)[0]["Comment"],
+        "get_user": client.get_user("py")["UserId"] == "py",
+        "get_users": {"py", "py2"} < {one["UserId"] for one in users + client.get_users(30, cursor)[0]},
+    }
+    assert asked == dict.fromkeys(asked, True)
+    for kind in (gorse.Gorse, gorse.AsyncGorse):
+        assert {name for name in vars(kind) if not name.startswith("_")} <= {*wrote, *refused, *asked}
+
+
+@pytest.mark.slow
+def test_every_method_of_gorsejs_works_or_is_refused_in_words(server):
+    try:
+        home = node.packages()
+    except node.NoNode as why:
+        pytest.skip(str(why))
+    script = Path(node.__file__).parent / "gorse.mjs"
+    done = subprocess.run(["node", script, *server[:2]], capture_output=True, text=True, timeout=120, cwd=home)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    found = told["found"]
+    assert {name.split()[0] for name in found} == set(told["methods"])
+
+    refused = {name: given for name, given in found.items() if isinstance(given, dict) and "refused" in given}
+    assert set(refused) == {
+        "deleteFeedback",
+        "getItemFeedback",
+        "getItemFeedbackByType",
+        "insertItemCategory",
+        "deleteItemCategory",
+        "deleteUser",
+        "getUserNeighbors",
+        "getRecommend written back",
+    }
+    assert {given["refused"] for given in refused.values()} == {501}
+    wrote = ("insert", "upsert", "update", "deleteItem")
+    assert {given for name, given in found.items() if name.startswith(wrote) and name not in refused} == {1}
+    assert found["getFeedback"] == found["getUserFeedback"][0] | {"FeedbackType": "read"}
+    assert found["getUserFeedbackByType"] == found["getFeedbacks read"]["Feedback"] == [found["getFeedback"]]
+    assert len(found["getFeedbacks"]["Feedback"]) == 3 and found["getFeedbacks"]["Cursor"]
+    assert (found["getItem"]["ItemId"], found["getUser"]["UserId"]) == ("red-2", "node")
+    pages = found["getItems"]["Items"] + found["getItems second"]["Items"]
+    assert len({one["ItemId"] for one in pages}) == 6
+    assert {"node", "node2"} < {one["UserId"] for one in found["getUsers"]["Users"]}
+    for name in ("getItemNeighbors", "getPopular", "getLatest", "getRecommend", "getSessionRecommend"):
+        assert len(found[name]) == 3, name

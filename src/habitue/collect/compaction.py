@@ -85,13 +85,16 @@ def _store(workspace: Workspace, path: Path) -> int:
         sent_in = MEDIA.shape(read["media"]).unique(list(MEDIA.key), keep="first", maintain_order=True)
         media = sent_in.filter(pl.col("user_key").is_null() | pl.col("user_key").is_in(known["user_key"].implode()))
         media = media.filter((pl.col("owner") != "event") | ~pl.col("owner_id").is_in(gone.implode()))
-        items = pl.concat([ITEMS.shape(read["items"]), store.titles(events)])
+        listed = lake.read(ITEMS)
+        items = store.news(ITEMS.shape(read["items"]), listed, of="item_id")
+        known_by = [c for c in ITEMS.schema if c not in WHENCE]
+        titles = store.unsaid(store.titles(events), pl.concat([listed, items]), known_by)
         users = USERS.shape(read["users"]).join(known, on="user_key", how="semi")
         consents = CONSENT.shape(read["consents"]).join(known, on="user_key", how="semi")
         new = {
             EVENTS: events.sort("at", "event_id", "line"),
-            ITEMS: store.unsaid(items, lake.read(ITEMS), [c for c in ITEMS.schema if c not in WHENCE]),
-            USERS: store.unsaid(users, lake.read(USERS), ["user_key", "attributes"]),
+            ITEMS: pl.concat([items, titles]),
+            USERS: store.news(users, lake.read(USERS), of="user_key"),
             CONSENT: _changed(consents, lake),
             EXPOSURES: unknown(lake, EXPOSURES, exposures.unique(list(EXPOSURES.key), keep="first")).sort("at"),
             SIGNALS: unknown(lake, SIGNALS, signals.unique(list(SIGNALS.key), keep="first")).sort("at"),

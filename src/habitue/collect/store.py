@@ -325,6 +325,32 @@ def unsaid(rows: pl.DataFrame, stored: pl.DataFrame, same: list[str]) -> pl.Data
     return _earlier(_earliest(rows, same), stored, same)
 
 
+def news(rows: pl.DataFrame, stored: pl.DataFrame, *, of: str) -> pl.DataFrame:
+    """Return of the rows, as they came, those that say something else than what was said before; `of` names whose.
+
+    What was said, unsaid and is said again is news. A row of the very moment of an earlier one contradicts it (a client
+    that sends a product's first day each time): it holds from just after what was said last. O(n log n).
+    """
+    moment, told = pl.col("valid_from"), [c for c in rows.columns if c not in (of, "valid_from", "source", "import_id")]
+    stored = stored.filter(pl.col(of).is_in(rows[of].unique().implode()))
+    met = stored.group_by(of).agg(latest=moment.max())
+    there = stored.select(of, "valid_from", there=pl.lit(True)).unique()
+    came = rows.with_row_index("came", offset=1).join(met, on=of, how="left", maintain_order="left")
+    came = came.join(there, on=[of, "valid_from"], how="left", maintain_order="left")
+    came = came.with_columns(again=pl.col("there").is_not_null() | ~pl.struct(of, "valid_from").is_first_distinct())
+    after = pl.max_horizontal("latest", moment.cum_max().over(of)) + pl.duration(
+        microseconds=pl.col("again").cum_sum().over(of)
+    )
+    came = came.with_columns(valid_from=pl.when("again").then(after).otherwise(moment))
+    every = pl.concat(
+        [stored.with_columns(came=pl.lit(0, dtype=pl.UInt32)), came.select("came", *rows.columns)], how="diagonal"
+    )
+    every = every.sort(of, "valid_from", "came")
+    other = pl.any_horizontal(pl.col(c).ne_missing(pl.col(c).shift(1).over(of)) for c in told)
+    changed = other | (pl.int_range(pl.len()).over(of) == 0)
+    return every.filter(changed & (pl.col("came") > 0)).select(rows.columns)
+
+
 def _earliest(rows: pl.DataFrame, same: list[str]) -> pl.DataFrame:
     """Keep of the rows that say the same the earliest."""
     return rows.sort("valid_from").unique(same, keep="first", maintain_order=True)

@@ -114,11 +114,20 @@ def create(
             jobs.result,  # GET  /v1/jobs/{job_id}/result
             gorse.recommend,  # GET  /api/recommend/{user_id}[/{category}], /api/collaborative-filtering/{user_id}
             gorse.session_recommend,  # POST /api/session/recommend
-            gorse.neighbours,  # GET  /api/item/{item_id}/neighbors, /api/item-to-item/{name}/{item_id}
+            gorse.neighbours,  # GET  /api/item/{item_id}/neighbors[/{category}], /api/item-to-item/{name}/{item_id}
             gorse.non_personalized,  # GET  /api/non-personalized/{name}, /api/popular, /api/latest
             gorse.item,  # GET  /api/item/{item_id}
             gorse.items,  # GET  /api/items
             gorse.user,  # GET  /api/user/{user_id}
+            gorse.users,  # GET  /api/users
+            gorse.feedback_of_user,  # GET  /api/user/{user_id}/feedback[/{feedback_type}]
+            gorse.feedback,  # GET  /api/feedback[/{feedback_type}]
+            gorse.one_feedback,  # GET  /api/feedback/{feedback_type}/{user_id}/{item_id}
+            gorse.no_user_neighbours,  # GET  /api/user/{user_id}/neighbors: 501, as the next ones
+            gorse.no_feedback_of_item,  # GET  /api/item/{item_id}/feedback[/{feedback_type}]
+            gorse.no_item_category,  # PUT, DELETE /api/item/{item_id}/category/{category}
+            gorse.no_user_erasure,  # DELETE /api/user/{user_id}
+            gorse.no_feedback_erasure,  # DELETE /api/feedback[/{feedback_type}]/{user_id}/{item_id}
             gorse.live,  # GET  /api/health/live
             gorse.ready,  # GET  /api/health/ready
             personalize.recommendations,  # POST /recommendations
@@ -140,6 +149,9 @@ def create(
             collecting.gorse_feedback,  # POST, PUT /api/feedback
             collecting.gorse_items,  # POST /api/item, /api/items
             collecting.gorse_users,  # POST /api/user, /api/users
+            collecting.gorse_item_changed,  # PATCH /api/item/{item_id}
+            collecting.gorse_item_hidden,  # DELETE /api/item/{item_id}
+            collecting.gorse_user_changed,  # PATCH /api/user/{user_id}
             collecting.personalize_events,  # POST /events
             collecting.personalize_items,  # POST /items
             collecting.personalize_users,  # POST /users

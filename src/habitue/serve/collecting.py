@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from litestar import Response, get, post, route
+from litestar import Response, delete, get, patch, post, route
 from litestar.exceptions import HTTPException
 from litestar.types import Message, Scope
 
@@ -137,11 +137,38 @@ async def gorse_users(request: Asked) -> Response[dict[str, int]]:
     return await _gorse(request, gorse.users, USERS)
 
 
-async def _gorse(request: Asked, wire: Callable[..., Messages], scope: str = COLLECT) -> Response[dict[str, int]]:
+@patch("/api/item/{item_id:str}", status_code=200)
+async def gorse_item_changed(request: Asked) -> Response[dict[str, int]]:
+    """Take what is new about a product: it holds from now on, and what is not named stays as it was."""
+    return await _gorse(request, gorse.items, CATALOGUE, ItemId=request.path_params["item_id"], Timestamp=None)
+
+
+@delete("/api/item/{item_id:str}", status_code=200)
+async def gorse_item_hidden(request: Asked) -> Response[dict[str, int]]:
+    """Show a product to nobody from now on; what was done with it stays known."""
+    admit(request, request.headers.get("x-api-key"), CATALOGUE)
+    said = {"ItemId": request.path_params["item_id"], "IsHidden": True}
+    return await _gorse_taken(request, gorse.items, said)
+
+
+@patch("/api/user/{user_id:str}", status_code=200)
+async def gorse_user_changed(request: Asked) -> Response[dict[str, int]]:
+    """Take the labels of a user, from now on."""
+    return await _gorse(request, gorse.users, USERS, UserId=request.path_params["user_id"])
+
+
+async def _gorse(
+    request: Asked, wire: Callable[..., Messages], scope: str = COLLECT, **of_path: str | None
+) -> Response[dict[str, int]]:
     body = await read(request, gorse.LONGEST_BODY)
-    received = dt.datetime.now(dt.UTC)
     admit(request, request.headers.get("x-api-key"), scope)
-    messages = list(wire(parsed(body), received=received))
+    content = parsed(body)
+    return await _gorse_taken(request, wire, {**an_object(content), **of_path} if of_path else content)
+
+
+async def _gorse_taken(request: Asked, wire: Callable[..., Messages], content: Any) -> Response[dict[str, int]]:
+    received = dt.datetime.now(dt.UTC)
+    messages = list(wire(content, received=received))
     await take(request, iter(messages), gorse.SOURCE, received)
     return Response({"RowAffected": len(messages)}, status_code=200)
 

@@ -234,6 +234,11 @@ class Desk:
         shopper = shoppers.alone(key) if alone else shoppers.of(key)
         return None if self._withheld(shoppers.persons.person(key)) else shopper
 
+    def events(self, key: int) -> list[Row] | None:
+        """Return somebody's events in time; None of who did not agree to it."""
+        shoppers = self.shoppers
+        return None if self._withheld(shoppers.persons.person(key)) else shoppers.events(key)
+
     def recommend(self, key: int | None, question: Question, *, alone: bool = False) -> Answer:
         """Answer one question; `alone` as in `shopper`. Raises Problem."""
         began = time.perf_counter()

@@ -47,6 +47,7 @@ CODES = {
     "410": "The result is no longer whole",
     "429": "More than this key may ask; come back as Retry-After says",
     "431": "The path, its query and the headers are longer than 128 kB",
+    "501": "A client of another system may ask this, and it cannot be done here; the answer says what can",
     "503": "The server cannot answer or store now",
 }
 OPEN = ("/health/live", "/health/ready", "/metrics", "/openapi.json")
@@ -206,7 +207,7 @@ def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, A
             "additionalProperties": False,
         }
         found["requestBody"] = {"content": {"application/json": {"schema": schema}}}
-    elif method in ("POST", "PUT"):
+    elif method in ("POST", "PUT", "PATCH"):
         found["requestBody"] = {
             "description": "What the tracker or client of this route sends; it is told by its content, not its label",
             "content": {"application/json": {"schema": {}}},

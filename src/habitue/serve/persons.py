@@ -65,6 +65,14 @@ class Persons:
         query = f"SELECT alias FROM links WHERE alias_kind = ? AND user_key IN ({', '.join('?' * len(marks))})"
         return sorted(str(row[0]) for row in file.execute(query, (kind, *marks)))
 
+    def named(self, kind: str, start: str, most: int) -> list[tuple[str, int]]:
+        """Return raw ids of one kind with their keys, ascending from `start` on: as `aliases`, never write them."""
+        file = self._open()
+        if file is None:
+            return []
+        query = "SELECT alias, user_key FROM links WHERE alias_kind = ? AND alias >= ? ORDER BY alias LIMIT ?"
+        return [(str(alias), int(key)) for alias, key in file.execute(query, (kind, start, most))]
+
     def look(self) -> set[int]:
         """Follow what was written since the last look; returns the keys whose person changed. Raises LakeError."""
         file = self._open()

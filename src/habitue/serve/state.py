@@ -492,6 +492,11 @@ class Shoppers:
         joined = self.persons.members(self.persons.person(key)) != {key}
         return self.of(~key if joined else key)
 
+    def events(self, key: int) -> list[Row]:
+        """Return the events of the person a key belongs to, in time; nothing of it is kept in memory."""
+        self._follow()
+        return self._rows(self.persons.person(key))
+
     def rebase(self, base: Base, *, taken: int) -> None:
         """Go on from a later base; of the fresh events it holds the first `taken` that came, which are let go.
 

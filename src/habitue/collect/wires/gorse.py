@@ -26,7 +26,7 @@ def feedback(content: Any, *, received: dt.datetime) -> Messages:
     for number, said in enumerate(_listed(content), 1):
         told = said.get("Timestamp") or None
         name = said.get("FeedbackType")
-        kind = _KINDS.get(name, kind_of(name) or trackers.name_of(name)) if isinstance(name, str) else None
+        kind = kind_meant(name) if isinstance(name, str) else None
         value = said.get("Value")
         rated = kind == "Product Reviewed"
         yield (
@@ -43,6 +43,11 @@ def feedback(content: Any, *, received: dt.datetime) -> Messages:
                 "extra": {} if rated or not value else {"feedback_value": value},
             },
         )
+
+
+def kind_meant(feedback_type: str) -> str | None:
+    """Return the kind of event that a FeedbackType means."""
+    return _KINDS.get(feedback_type) or kind_of(feedback_type) or trackers.name_of(feedback_type)
 
 
 def items(content: Any, *, received: dt.datetime) -> Messages:
