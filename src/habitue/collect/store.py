@@ -346,8 +346,7 @@ def news(rows: pl.DataFrame, stored: pl.DataFrame, *, of: str) -> pl.DataFrame:
         [stored.with_columns(came=pl.lit(0, dtype=pl.UInt32)), came.select("came", *rows.columns)], how="diagonal"
     )
     every = every.sort(of, "valid_from", "came")
-    other = pl.any_horizontal(pl.col(c).ne_missing(pl.col(c).shift(1).over(of)) for c in told)
-    changed = other | (pl.int_range(pl.len()).over(of) == 0)
+    changed = pl.any_horizontal(pl.col(c).ne_missing(pl.col(c).shift(1)) for c in (of, *told))
     return every.filter(changed & (pl.col("came") > 0)).select(rows.columns)
 
 

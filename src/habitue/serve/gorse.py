@@ -175,7 +175,9 @@ async def feedback(request: Asked) -> Response[Any]:
     found: list[dict[str, str]] = []
     for one, key in met[:n]:
         first = start if one == user_id else 0
-        twice = persons.aliases(persons.person(key), "user_id")[0] != one  # a person of two ids stands under the first
+        twice = persons.aliases(persons.person(key), "user_id")[:1] != [
+            one
+        ]  # a person of two ids stands under the first
         told = [] if twice else list(_told(desk.events(key) or [], one, request))[first:]
         room = n - len(found)
         found += told[:room]
