@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -37,6 +38,10 @@ def test_a_server_says_where_it_listens_and_empties_its_inbox_when_it_is_stopped
         body = json.dumps({"event": "Product Viewed", "userId": "u1"}).encode()
         with urllib.request.urlopen(f"{address}/v1/track", body, timeout=20) as answer:
             assert (answer.status, answer.read()) == (200, b'{"success":true}')
+        rebound = urllib.request.Request(f"{address}/v1/users/u1", headers={"Host": "rebound.example"})
+        with pytest.raises(urllib.error.HTTPError, match="HTTP Error 421") as refused:
+            urllib.request.urlopen(rebound, timeout=20)
+        refused.value.close()
         assert failed(shop, "--port", "0") == (
             1,
             f"habitue: {shop.root}/inbox: another writer (process {server.pid}) is "

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
 from habitue.serve import keys, live
+from habitue.serve.problems import Problem
 
 HABITUE = [sys.executable, "-c", "from habitue.cli import main; main()"]
 OPEN = []  # connections and answers, closed at the end
@@ -54,6 +56,30 @@ def viewed(name, item, **who):
     return {**said, **who, "timestamp": dt.datetime.now(dt.UTC).isoformat()}
 
 
+def test_write_keys_leave_places_to_secret_ones():
+    streams = live.Streams(SimpleNamespace(listeners=[]))
+    for number in range(live.MOST - live.KEPT):
+        streams.admit(lambda: None, address=f"192.0.2.{number}")
+    with pytest.raises(Problem, match="80 people listen already") as told:
+        streams.admit(lambda: None, address="198.51.100.1")
+    assert told.value.status == 503
+    for _ in range(live.KEPT):
+        streams.admit(lambda: None)
+    with pytest.raises(Problem, match="100 people listen already"):
+        streams.admit(lambda: None)
+
+
+def test_an_address_with_a_write_key_has_a_few_streams_whomever_it_names():
+    streams = live.Streams(SimpleNamespace(listeners=[]))
+    opened = [streams.admit(lambda: None, address="192.0.2.1") for _ in range(live.EACH)]
+    with pytest.raises(Problem, match="10 streams are open from this address") as told:
+        streams.admit(lambda: None, address="192.0.2.1")
+    assert told.value.status == 429 and told.value.headers() == {"Retry-After": "5"}
+    streams.admit(lambda: None, address="192.0.2.2")
+    streams._open.discard(opened[0])  # as when it ends
+    streams.admit(lambda: None, address="192.0.2.1")
+
+
 @pytest.mark.slow
 def test_streams_follow_their_people_and_end_with_the_server(trained):
     write, secret = (keys.create(trained.state, kind)[1] for kind in ("write", "secret"))
@@ -86,16 +112,21 @@ def test_streams_follow_their_people_and_end_with_the_server(trained):
             answer = ask(port, "GET", path, **headers)[1]
             assert (answer.status, json.loads(answer.read())["code"]) == (status, code)
 
-        more = [ask(port, "GET", "/v1/live?anonymous_id=v1&n=1", **public) for _ in range(live.MOST - 2)]
+        more = [ask(port, "GET", f"/v1/live?anonymous_id=v{n}&n=1", **public) for n in range(1, live.EACH)]
         assert {answer.status for _, answer in more} == {200}
-        _, answer = ask(port, "GET", "/v1/live?anonymous_id=v1", **public)
+        _, answer = ask(port, "GET", "/v1/live?anonymous_id=v", **public)  # a write key is anybody's
+        assert (answer.status, json.loads(answer.read())["code"]) == (429, "too_many_streams")
+        assert answer.headers["Retry-After"] == "5"
+        more += [ask(port, "GET", "/v1/live?user_id=u1&n=1", **own) for _ in range(live.MOST - live.EACH - 1)]
+        assert {answer.status for _, answer in more} == {200}
+        _, answer = ask(port, "GET", "/v1/live?user_id=u1", **own)
         assert (answer.status, json.loads(answer.read())["code"]) == (503, "too_many_streams")
         assert f"habitue_live_streams {live.MOST}" in ask(port, "GET", "/metrics")[1].read().decode()
         gone, answer = more.pop()
         answer.close()
         gone.close()  # who hangs up makes room
         until = time.monotonic() + 10
-        while (answer := ask(port, "GET", "/v1/live?anonymous_id=v1", **public)[1]).status == 503:
+        while (answer := ask(port, "GET", "/v1/live?user_id=u1", **own)[1]).status == 503:
             assert time.monotonic() < until
             time.sleep(0.1)
 

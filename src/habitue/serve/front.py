@@ -64,17 +64,17 @@ def _answering(handler: HTTPRouteHandler, path: str) -> ASGIApp:
         request: Asked = Request(scope, receive, send)
         try:
             response = await ask(request)
-            body, headers = _encoded(response)
+            body, headers = encoded(response)
         except Exception as error:  # as the framework does: whatever it is becomes an answer, a mistake of ours too
             response = _said(request, error)
-            body, headers = _encoded(response)
+            body, headers = encoded(response)
         await send({"type": "http.response.start", "status": response.status_code or 200, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     return answer
 
 
-def _encoded(response: Response[Any]) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+def encoded(response: Response[Any]) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Return the body and the headers, as Litestar's own Response would send them."""
     content, kind = response.content, str(response.media_type or _JSON)
     body = content if isinstance(content, bytes) else encode_json(content)

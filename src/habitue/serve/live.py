@@ -4,8 +4,10 @@
     GET /v1/live?user_id=u1&what=predictions             event: predictions, data: as /v1/predictions answers
 
 The first one comes at once, the next with the person's next event, two no closer than GAP_S; what comes in between is
-answered together. MOST streams at once, one more is a 503. A stream ends with `event: end` when the server stops, so
-that a client comes back to the next one; a line without a meaning every BEAT_S keeps proxies from closing it.
+answered together. MOST streams at once, one more is a 503. A write key is public: the last KEPT of them are for secret
+keys, and one address has EACH at most with a write key, one more is a 429. A stream ends with `event: end` when the
+server stops, so that a client comes back to the next one; a line without a meaning every BEAT_S keeps proxies from
+closing it.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from habitue.serve.scorer import bad
 from habitue.serve.state import Row
 
 MOST = 100
+KEPT = 20  # of them, that no write key takes
+EACH = 10  # of one address with a write key
 GAP_S = 0.5
 BEAT_S = 15.0
 ASKED = (*RECOMMENDATIONS, Field("what", "text", "recommendations (default) or predictions, which take a secret key"))
@@ -40,6 +44,7 @@ class _Stream:
     """Somebody who listens."""
 
     find: Find  # who it is about, who may be unknown yet
+    address: str | None  # it was asked from, with a write key; None = with a secret one
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -72,17 +77,28 @@ class Streams:
         for stream in self._open:
             stream.wake.set()
 
-    def admit(self, find: Find) -> _Stream:
-        """Open a stream. Raises Problem 503 when there are too many."""
-        if self.closed or len(self._open) >= self._most:
+    def admit(self, find: Find, *, address: str | None = None) -> _Stream:
+        """Open a stream; `address`: where it is asked from with a write key, None = with a secret one.
+
+        Raises Problem 503 when there are too many, 429 when there are of this address.
+        """
+        if address is not None and sum(stream.address == address for stream in self._open) >= EACH:
+            raise Problem(
+                429,
+                "too_many_streams",
+                f"{EACH:,} streams are open from this address, which a write key may have",
+                "Close one, or ask with a secret key from your own server",
+                retry_after_s=5,
+            )
+        if self.closed or len(self._open) >= self._most - (KEPT if address is not None else 0):
             raise Problem(
                 503,
                 "too_many_streams",
-                f"{self._most:,} people listen already",
+                f"{len(self._open):,} people listen already",
                 "Come back later, or ask /v1/recommendations now and then",
                 retry_after_s=5,
             )
-        stream = _Stream(find)
+        stream = _Stream(find, address)
         self._open.add(stream)
         return stream
 
@@ -136,7 +152,8 @@ async def live(request: Asked) -> Stream:
 
     if what == "predictions":
         await asyncio.to_thread(door.note, key, "live", what)
-    stream = streams.admit(find)
+    address = None if key.kind == "secret" else request.client.host if request.client else ""
+    stream = streams.admit(find, address=address)
     return Stream(streams.follow(stream, tell), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 

@@ -21,7 +21,7 @@ from habitue.collect import receiver as collect
 from habitue.core import settings
 from habitue.core.errors import HabitueError, UsageError
 from habitue.core.workspace import PLAN, Workspace
-from habitue.serve import app
+from habitue.serve import app, hosts
 from habitue.serve.child import Child
 from habitue.serve.problems import Problem
 from habitue.serve.streams import Address
@@ -54,9 +54,11 @@ def run(
     section = settings.read_toml(workspace.plan).get("collect", {})  # the whole plan would load every model
     config = settings.fill(collect.Config, section, where=f"{PLAN} [collect]")
     listening = _socket(host, port)
+    made = app.create(workspace, child=child, config=config, follow=follow, tracing=tracing)
+    hosts.guard(made)
     server = _Server(
         uvicorn.Config(
-            app.create(workspace, child=child, config=config, follow=follow, tracing=tracing),
+            made,
             log_config=None,
             access_log=False,  # a query may hold ids
             lifespan="off",  # `_serve` does it, so that what goes wrong is said in words
