@@ -35,7 +35,7 @@ from habitue.model import artifact, blend, newcomers
 from habitue.model.past import Past, histories, next_sets
 from habitue.plan import Plan
 from habitue.quality import drift
-from habitue.serve import registry, work
+from habitue.serve import operational, registry, work
 from habitue.serve.registry import Adapt
 from habitue.serve.work import Said
 from habitue.tables import Tables
@@ -83,8 +83,10 @@ def due(space: Workspace, plan: Plan, *, now: float | None = None) -> str | None
     return None
 
 
-def adapt(space: Workspace, plan: Plan, *, said: Said) -> dict[str, Any]:
+def adapt(space: Workspace, plan: Plan, *, said: Said, asked_by: str = operational.BACKGROUND) -> dict[str, Any]:
     """Train a candidate and hold it against the model that answers; returns what came of it, `words` among it.
+
+    A new model is a line of the audit log; `asked_by`: what stands there in the place of a key.
 
     Raises ModelError when there is no model, or too little came since it was trained.
     """
@@ -98,7 +100,9 @@ def adapt(space: Workspace, plan: Plan, *, said: Said) -> dict[str, Any]:
     runtime = dataclasses.replace(runtime, budget_s=config.budget_s)
     past, _ = pipeline.look_back(tables, as_of=cut, plan=plan, traits=traits.read(loaded.manifest))
     said(1, 3, "training")
+    began = time.monotonic()
     candidate = refitted(loaded.state, past, plan, runtime=runtime)
+    train_s = round(time.monotonic() - began, 3)
     said(2, 3, "holding it against the model that answers")
     held = hold_against(loaded.state, candidate, past, tables, seed=plan.seed)
     told = {"against": folder.name, "as_of": cut.isoformat(), **dataclasses.asdict(held)}
@@ -110,15 +114,23 @@ def adapt(space: Workspace, plan: Plan, *, said: Said) -> dict[str, Any]:
         words = f"Refused: it may be worse than the model that answers by more than {config.margin:.0%}. {numbers}"
         return {**told, "version": None, "promoted": False, "words": words}
     version = f"{cut:%Y%m%dT%H%M%SZ}-{int(time.time()):x}"
-    manifest = loaded.manifest | {"as_of": cut.isoformat(), "adapted": {**told, "from": folder.name}}
+    manifest = loaded.manifest | {
+        "as_of": cut.isoformat(),
+        "adapted": {**told, "from": folder.name},
+        "train_s": train_s,
+    }
     if config.canary:
         registry.try_out(space.models, version, share=config.canary)
         artifact.save(space.models / registry.MODEL / version, registry.MODEL, candidate, manifest)
+        with operational.change(space.state) as book:
+            book.note(asked_by, "models adapt", f"{version}, tried out")
         words = f"Tried out on {config.canary:.0%} of the customers: habitue models promote {version}. {numbers}"
     else:
         registry.keep(space.models)  # the newest would answer before it is promoted
         artifact.save(space.models / registry.MODEL / version, registry.MODEL, candidate, manifest)
-        registry.promote(space.models, version)
+        with operational.change(space.state) as book:
+            registry.promote(space.models, version)
+            book.note(asked_by, "models adapt", f"{version}, promoted")
         words = f"Promoted. {numbers}"
     return {**told, "version": version, "promoted": not config.canary, "words": words}
 

@@ -5,8 +5,8 @@ import pytest
 import habitue
 from habitue import adapting
 from habitue.cli import models
-from habitue.core.errors import ModelError, UsageError
-from habitue.serve import registry
+from habitue.core.errors import LakeError, ModelError, UsageError
+from habitue.serve import keys, operational, registry
 
 
 @pytest.fixture
@@ -28,6 +28,27 @@ def test_a_model_is_tried_out_and_the_try_out_ends(shop, capsys):
     assert registry.canary(shop.space.models) is None
 
 
+def test_what_changes_the_model_that_answers_stands_in_the_audit_log(shop):
+    models.canary("20240101", share=0.25, workspace=shop.folder)
+    models.promote("20240101", workspace=shop.folder)
+    models.rollback(workspace=shop.folder)
+    with pytest.raises(UsageError, match="there is no trained model"):
+        models.promote("2023", workspace=shop.folder)  # nothing was changed
+    assert [line[1:] for line in reversed(keys.audit(shop.space.state))] == [
+        ("command", "models canary", "20240101, 25%"),
+        ("command", "models promote", "20240101"),
+        ("command", "models rollback", "20240201"),
+    ]
+
+
+def test_nothing_is_promoted_where_it_cannot_be_written_down(shop):
+    shop.space.state.mkdir(exist_ok=True)
+    (shop.space.state / operational.FILE).write_bytes(b"no database" * 100)
+    with pytest.raises(LakeError, match="cannot be used"):
+        models.promote("20240101", workspace=shop.folder)
+    assert registry.current(shop.space.models).name == "20240201"
+
+
 def test_what_cannot_be_tried_out_is_refused(shop):
     with pytest.raises(UsageError, match="'20240201' answers everybody already"):
         models.canary("20240201", share=0.1, workspace=shop.folder)
@@ -38,7 +59,9 @@ def test_what_cannot_be_tried_out_is_refused(shop):
 
 
 def test_adapting_says_what_came_of_it(shop, capsys, monkeypatch):
-    monkeypatch.setattr(adapting, "adapt", lambda space, plan, said: {"words": "Refused: it may be worse", "low": -0.1})
+    monkeypatch.setattr(
+        adapting, "adapt", lambda space, plan, said, asked_by: {"words": "Refused: it may be worse", "low": -0.1}
+    )
     models.adapt(workspace=shop.folder)
     assert capsys.readouterr().out == "Refused: it may be worse\n"
     models.adapt(workspace=shop.folder, as_json=True)

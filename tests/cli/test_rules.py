@@ -22,3 +22,14 @@ def test_the_life_of_a_rule_that_names_what_nobody_has_met(run):
     assert (first["items"], second["id"]) == (["mug"], new["id"])
     assert run("remove", first["id"])[1] == f"The rule {first['id']} (pin) holds no longer.\n"
     assert run("remove", first["id"])[0] == 2
+
+
+def test_a_change_of_the_rules_stands_in_the_audit_log(run, typed):
+    new = json.loads(run("add", "bury", "--brand", "Blue", "--json")[1])["id"]
+    run("remove", new)
+    run("remove", new)  # there is none any more
+    told = json.loads(typed("keys", "audit", "--json")[1])
+    assert [(line["key"], line["action"], line["result"]) for line in told] == [
+        ("command", "rules remove", f"bury {new}"),
+        ("command", "rules add", f"bury {new}"),
+    ]

@@ -15,7 +15,7 @@ from habitue import adapting, background, serving
 from habitue.core import workspace
 from habitue.core.errors import ModelError, UsageError
 from habitue.model import artifact
-from habitue.serve import app, desk, registry, work
+from habitue.serve import app, desk, keys, registry, work
 from habitue.serve.registry import Adapt, Canary
 
 TRAINED = "2024-04-15"
@@ -59,6 +59,8 @@ def test_what_was_held_against_is_what_is_promoted_and_rolled_back(space):
     assert told["difference"] == pytest.approx(told["candidate"] - told["now"], abs=1e-9)
     now, old = (artifact.load(space.models / registry.MODEL / name) for name in (told["version"], before))
     assert now.manifest["adapted"]["from"] == before and now.manifest["as_of"] == told["as_of"]
+    assert 0 < now.manifest["train_s"] != old.manifest["train_s"]
+    assert keys.audit(space.state)[0][1:] == ("background", "models adapt", f"{told['version']}, promoted")
     views = [one.state.views["behaviour"] for one in (now, old)]
     assert views[0].day > views[1].day and views[0].steps < views[1].steps and views[0].config == views[1].config
     moved = np.abs(views[0].weights["items"].numpy() - views[1].weights["items"].numpy()).max()

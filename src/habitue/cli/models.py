@@ -143,9 +143,12 @@ def promote(
     Example: habitue models promote 20261028T000000Z-17618b7e
     """
     import habitue
-    from habitue.serve import registry
+    from habitue.serve import operational, registry
 
-    before = registry.promote(habitue.open(workspace).space.models, version)
+    space = habitue.open(workspace).space
+    with operational.change(space.state) as book:
+        before = registry.promote(space.models, version)
+        book.note(operational.COMMAND, "models promote", version)
     typer.echo(f"{version} answers; before it: {before}. Go back with: habitue models rollback")
 
 
@@ -163,9 +166,10 @@ def canary(
     """
     import habitue
     from habitue.core.errors import UsageError, did_you_mean
-    from habitue.serve import registry
+    from habitue.serve import operational, registry
 
-    models = habitue.open(workspace).space.models
+    space = habitue.open(workspace).space
+    models = space.models
     names, now = [v.name for v in registry.listed(models)], registry.current(models)
     if version not in names or (now is not None and version == now.name):
         there = version in names
@@ -175,7 +179,9 @@ def canary(
             consequence="Nothing was changed",
             remedy="Name another of `habitue models trained`" if there else did_you_mean(version, names),
         )
-    registry.try_out(models, version, share=share)
+    with operational.change(space.state) as book:
+        registry.try_out(models, version, share=share)
+        book.note(operational.COMMAND, "models canary", f"{version}, {share:.0%}")
     typer.echo(f"{version} answers {share:.0%} of the customers. Then: habitue models promote, or rollback")
 
 
@@ -189,9 +195,10 @@ def adapt(workspace: Workspace = Path(), as_json: Json = False) -> None:
     """
     import habitue
     from habitue import adapting
+    from habitue.serve import operational
 
     shop = habitue.open(workspace)
-    told = adapting.adapt(shop.space, shop.plan, said=lambda *_: None)
+    told = adapting.adapt(shop.space, shop.plan, said=lambda *_: None, asked_by=operational.COMMAND)
     if as_json:
         print_json(told)
     else:
@@ -205,9 +212,13 @@ def rollback(workspace: Workspace = Path()) -> None:
     Example: habitue models rollback
     """
     import habitue
-    from habitue.serve import registry
+    from habitue.serve import operational, registry
 
-    typer.echo(f"{registry.rollback(habitue.open(workspace).space.models)} answers again.")
+    space = habitue.open(workspace).space
+    with operational.change(space.state) as book:
+        version = registry.rollback(space.models)
+        book.note(operational.COMMAND, "models rollback", version)
+    typer.echo(f"{version} answers again.")
 
 
 def _short(folder: Path) -> str:

@@ -14,6 +14,7 @@ from habitue.collect import receiver as collect
 from habitue.core.workspace import Workspace
 from habitue.serve import (
     answers,
+    auditing,
     collecting,
     desk,
     front,
@@ -92,6 +93,7 @@ def create(
                 await answers_from.start()
             if child is not None:
                 child.calm()
+            await running.enter_async_context(auditing.kept(door))
             await running.enter_async_context(streams.followed(follow, receiver))
             running.callback(tracing.stop)
             running.callback(streams_open.close)

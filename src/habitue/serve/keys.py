@@ -27,6 +27,7 @@ import json
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +46,7 @@ SCOPES = {  # what each kind may be given, and gets unless told otherwise
     "secret": (COLLECT, RECOMMEND, PREDICT, USERS, CATALOGUE, TOKENS, JOBS),
 }
 RATE = {"write": 1_000.0, "secret": 1_000.0}  # requests a second
+UNKNOWN = "unknown"  # in the audit log, in the place of a key that there is not
 BURST_S = 2.0  # a key may spend so many seconds of its rate at once
 TOKEN_S = 3_600  # a user token lives so long unless asked otherwise
 TOKEN_MOST_S = 86_400
@@ -97,7 +99,7 @@ def create(
             (key.id, kind, _hash(text), json.dumps(key.scopes), key.rate, now, None, note),
         )
         book.changed()
-        _note(book, key.id, "create", "done")
+        book.note(key.id, "create", "done")
     return key, text
 
 
@@ -156,6 +158,7 @@ class Door:
 
     state: Path
     followed: Followed = field(init=False)
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)  # (key id or UNKNOWN, code), not noted yet
     _keys: dict[str, tuple[Key, str]] = field(default_factory=dict)
     _secret: bytes = b""
     _looked: float = -1.0
@@ -186,7 +189,18 @@ class Door:
                     "Ask from a program of this machine, or make keys: habitue keys create secret",
                 )
             return PAGE if page else ANYBODY
-        key = self._known(text)
+        name = UNKNOWN
+        try:
+            key = self._known(text)
+            name = key.id
+            self._may(key, scope)
+            self._spend(key)
+        except Problem as problem:
+            self.refused[name, problem.code] += 1
+            raise
+        return key
+
+    def _may(self, key: Key, scope: str) -> None:
         if scope not in key.scopes:
             raise Problem(
                 403,
@@ -196,11 +210,17 @@ class Door:
                 if key.kind == "write"
                 else f"Make a key with the scope '{scope}': habitue keys create secret --scope {scope}",
             )
-        self._spend(key)
-        return key
 
     def user(self, key: Key, token: str) -> str:
         """Return the user_id that a token proves. Raises Problem 401 for one that proves nothing."""
+        try:
+            return self._proven(key, token)
+        except Problem as problem:
+            if not self.empty():
+                self.refused[key.id, problem.code] += 1
+            raise
+
+    def _proven(self, key: Key, token: str) -> str:
         self._refresh()
         try:
             said, signature = (_unb64(part) for part in token.split("."))
@@ -219,7 +239,14 @@ class Door:
         """Write what was done with a key into the audit log."""
         if key.id != ANYBODY.id:
             with operational.change(self.state) as book:
-                _note(book, key.id, action, result)
+                book.note(key.id, action, result)
+
+    def note_refused(self, counts: Counter[tuple[str, str]]) -> None:
+        """Write into the audit log who was refused: a line for each key and code. Raises LakeError."""
+        if counts:
+            with operational.change(self.state) as book:
+                for (key, code), count in counts.items():
+                    book.note(key, "refused", f"{code}, {count:,} times")
 
     def _known(self, text: str | None) -> Key:
         name = (text or "").split("_")[1:2]
@@ -288,7 +315,7 @@ def _end(state: Path, name: str, action: str, at: float) -> Key:
             )
         book.execute("UPDATE keys SET ends_at = ? WHERE id = ?", (at, name))
         book.changed()
-        _note(book, name, action, "done")
+        book.note(name, action, "done")
     return key
 
 
@@ -302,10 +329,6 @@ def _keys(book: Book) -> list[tuple[Key, str]]:
 
 def _signing(book: Book) -> bytes:
     return bytes(book.execute("SELECT secret FROM signing")[0][0])
-
-
-def _note(book: Book, key: str, action: str, result: str) -> None:
-    book.execute("INSERT INTO audit VALUES (?, ?, ?, ?)", (time.time(), key, action, result))
 
 
 def _hash(text: str) -> str:

@@ -30,7 +30,9 @@ from habitue.core.extras import need
 from habitue.core.workspace import PLAN
 
 FILE = "keys.sqlite"
-LAYOUT = 3
+COMMAND, BACKGROUND = "command", "background"  # in the audit log, in the place of a key
+LAYOUT = 4
+AUDIT_DAYS = 400  # that a line of the audit log is kept
 LOOK_S = 1.0  # between two looks at a database
 CONNECT_S = 3  # for a database to answer
 _CHANGE = 4_871_653  # any number that is ours: changes of one database wait for each other under it
@@ -41,6 +43,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS signing (secret BYTEA NOT NULL)",
     "CREATE TABLE IF NOT EXISTS audit (at DOUBLE PRECISION NOT NULL, key TEXT NOT NULL, action TEXT NOT NULL,"
     " result TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS audit_at ON audit (at)",
     "CREATE TABLE IF NOT EXISTS documents (kind TEXT NOT NULL, id TEXT NOT NULL, place BIGINT NOT NULL,"
     " said TEXT NOT NULL, PRIMARY KEY (kind, id))",
     "CREATE TABLE IF NOT EXISTS jobs (number TEXT PRIMARY KEY, place BIGINT NOT NULL, kind TEXT NOT NULL,"
@@ -75,6 +78,10 @@ class Book:
     def changed(self) -> None:
         """Say that running servers must read again."""
         self.execute("UPDATE changes SET count = count + 1")
+
+    def note(self, key: str, action: str, result: str) -> None:
+        """Write a line of the audit log: with which key, or COMMAND, what was done; it never names a person."""
+        self.execute("INSERT INTO audit VALUES (?, ?, ?, ?)", (time.time(), key, action, result))
 
     def documents(self, kind: str) -> list[dict[str, Any]]:
         """Return the documents of a kind in the order they were made."""
@@ -131,6 +138,13 @@ def change(state: Path) -> Iterator[Book]:
     where = address(state)
     with _database(where) if where else _file(state) as book:
         yield book
+
+
+def trim(state: Path) -> None:
+    """Take lines of the audit log away that are older than AUDIT_DAYS, where there is one. Raises LakeError."""
+    if address(state) or (state / FILE).exists():
+        with change(state) as book:
+            book.execute("DELETE FROM audit WHERE at < ?", (time.time() - AUDIT_DAYS * 86_400,))
 
 
 @dataclass

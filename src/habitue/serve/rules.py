@@ -78,6 +78,7 @@ def add(
     with operational.change(state) as book:
         _moved(state, book)
         book.put(RULES, rule.id, asdict(rule))
+        book.note(operational.COMMAND, "rules add", f"{action} {rule.id}")
         book.changed()
     return rule
 
@@ -89,6 +90,7 @@ def remove(state: Path, name: str) -> Rule:
         said = book.document(RULES, name)
         if said is not None:
             book.drop(RULES, name)
+            book.note(operational.COMMAND, "rules remove", f"{said.get('action')} {name}")
             book.changed()
             return fill(Rule, said, where=f"rule {name}")
     raise UsageError(
