@@ -12,12 +12,14 @@ import polars as pl
 
 from habitue import pipeline, prepare, quality
 from habitue.core import settings
+from habitue.core.schemas import CHECKS
 from habitue.core.workspace import Workspace
 from habitue.encode import traits
 from habitue.look_back import describe
 from habitue.model import artifact
 from habitue.plan import load
 from habitue.protect import consent
+from habitue.quality import limits
 from habitue.serve import personal, registry, shop
 from habitue.serve.shop import Reading, Traits
 
@@ -71,12 +73,20 @@ def reading(space: Workspace) -> Reading:
         rules=plan.blend.rules,
         exact_products=plan.serve.exact_products,
         facts=prepare.facts(tables.items, catalogue=catalogue, as_of=now),
+        quality=_quality(space.lake.read(CHECKS)),
+        train_s=None if loaded is None else loaded.manifest.get("train_s"),  # models of earlier versions have none
     )
 
 
 @functools.lru_cache(maxsize=1)
 def _loaded(folder: Path) -> artifact.Artifact:
     return artifact.load(folder)  # a version never changes
+
+
+def _quality(checks: pl.DataFrame) -> tuple[tuple[str, str, float], ...]:
+    """Return table, dimension and the mean of its measures, as `habitue check` found them last."""
+    newest = checks.filter(pl.col("checked_at") == pl.col("checked_at").max())
+    return tuple(limits.dimensions(newest).iter_rows())
 
 
 def _details(items: pl.DataFrame, events: pl.DataFrame, now: dt.datetime) -> pl.DataFrame:

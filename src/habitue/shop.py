@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,7 +121,7 @@ class Shop:
         data = version(tables, self.plan, moment, listed=listed)
         folder = self.space.models / MODEL / f"{moment:%Y%m%dT%H%M%SZ}-{data[:8]}"
         if not folder.exists():
-            runtime = machine.detect(seed=self.plan.seed)
+            began, runtime = time.monotonic(), machine.detect(seed=self.plan.seed)
             with stage("Looking back"):
                 traits.named(tables.users, self.plan.traits)
                 learnt = traits_learnt(tables, self.plan, as_of=moment)
@@ -138,6 +139,7 @@ class Shop:
                 "weights": {name: round(float(weight), 4) for name, weight in state.weights.items()},
                 "newcomers": newcomers.words(state.newcomers),
                 "curve": training.curve(checkpoints / blend.WHOLE),
+                "train_s": round(time.monotonic() - began, 3),  # of the run that ended it
             }
             artifact.save(folder, MODEL, state, manifest)
             shutil.rmtree(checkpoints, ignore_errors=True)

@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litestar.testing import TestClient
 
+import habitue
 from habitue import serving
 from habitue.core import workspace
 from habitue.core.schemas import CONSENT
+from habitue.model import artifact
 from habitue.protect import identities
 from habitue.serve import answers, app, desk, keys, registry, rules
 
@@ -287,6 +289,35 @@ def test_health_and_metrics(own):
     assert "u0" not in answer.text
     names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
     assert names >= {"habitue_events_received_total", "habitue_event_ingest_lag_seconds", "habitue_products"}
+
+
+def test_metrics_name_what_a_check_and_a_training_found(trained):
+    def lines(client, name):
+        return [line for line in client.get("/metrics").text.splitlines() if line.startswith(f"{name}{{")]
+
+    ratio, took = "habitue_data_quality_ratio", "habitue_model_train_duration_seconds"
+    with TestClient(app.create(trained, read=lambda: serving.read(trained))) as client:
+        assert lines(client, ratio) == []  # nobody has checked
+        (line,) = lines(client, took)
+        assert line.startswith(f'{took}{{model="blend",version="2024') and 0 < float(line.split()[1]) < 600
+        by = {}
+        for row in habitue.open(trained.root).check().scores.to_dicts():
+            by.setdefault((row["table"], row["dimension"]), []).append(row["score"])
+        client.blocking_portal.call(client.app.state.desk.renew)
+        told = {tuple(re.findall('"([a-z]+)"', line)): float(line.split()[1]) for line in lines(client, ratio)}
+    assert told.keys() == by.keys() >= {("events", "completeness"), ("items", "completeness")}
+    for at, scores in by.items():
+        assert told[at] == pytest.approx(sum(scores) / len(scores), rel=1e-4)
+
+
+def test_a_model_of_an_earlier_version_has_no_training_time(trained):
+    folder = registry.current(trained.models)
+    loaded = artifact.load(folder)
+    manifest = {name: value for name, value in loaded.manifest.items() if name != "train_s"}
+    shutil.rmtree(folder)
+    artifact.save(folder, "blend", loaded.state, manifest)
+    with TestClient(app.create(trained, read=lambda: serving.read(trained))) as client:
+        assert "habitue_model_train_duration_seconds{" not in client.get("/metrics").text
 
 
 def test_a_workspace_without_events_says_so(shop):

@@ -28,7 +28,7 @@ import datetime as dt
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -50,6 +50,33 @@ from habitue.protect.identities import GUEST
 
 INBOX = "inbox"
 PASSES = 3  # of the loop before a group is closed: what has come is read first, so that it shares the group's fsyncs
+TYPES = frozenset(  # of Segment's e-commerce names, those that are counted by name
+    (
+        "Products Searched",
+        "Product List Viewed",
+        "Promotion Viewed",
+        "Promotion Clicked",
+        "Product Clicked",
+        "Product Viewed",
+        "Product Added",
+        "Product Removed",
+        "Product Added to Wishlist",
+        "Product Reviewed",
+        "Product Shared",
+        "Cart Viewed",
+        "Checkout Started",
+        "Checkout Step Completed",
+        "Payment Info Entered",
+        "Order Completed",
+        "Order Refunded",
+        "Order Cancelled",
+        "Page Viewed",
+        "Screen Viewed",
+        "Scrolled",
+        "Dwelled",
+    )
+)
+OTHER, NO_TYPE = "other", "none"
 _log = logging.getLogger("habitue.collect")
 
 
@@ -78,10 +105,30 @@ class Busy(Exception):
 class Taken:
     """What became of the messages of one request."""
 
-    new: int
-    repeated: int
-    refused: int
-    ignored: int  # no event of a shop: a group call, a tracker's own
+    counts: Counter[tuple[str, str]]  # (type, result) -> how many
+
+    @property
+    def new(self) -> int:
+        """Events that were not met before."""
+        return self._of("new")
+
+    @property
+    def repeated(self) -> int:
+        """Events that were."""
+        return self._of("repeated")
+
+    @property
+    def refused(self) -> int:
+        """Messages that cannot be stored."""
+        return self._of("refused")
+
+    @property
+    def ignored(self) -> int:
+        """What is no event of a shop: a group call, a tracker's own."""
+        return self._of("ignored")
+
+    def _of(self, result: str) -> int:
+        return sum(count for (_, found), count in self.counts.items() if found == result)
 
 
 @dataclass
@@ -91,12 +138,11 @@ class _Arrived:
     source: str
     received: dt.datetime
     done: asyncio.Future[Taken]
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # (type, result) of what is known already
     events: dict[str, list[tuple[Event, Person]]] = field(default_factory=dict)  # by event id
     told: list[tuple[int, Introduction | Described | Owned]] = field(default_factory=list)
     exposures: list[dict[str, Any]] = field(default_factory=list)
     refused: list[tuple[int, str, Record]] = field(default_factory=list)
-    repeated: int = 0
-    ignored: int = 0
 
 
 class Receiver:
@@ -110,7 +156,7 @@ class Receiver:
         self.workspace, self.config = workspace, config or Config()
         self.subscribers: list[Callable[[list[Event]], None]] = []
         self.consent_subscribers: list[Callable[[list[Consent]], None]] = []
-        self.counts: Counter[tuple[str, str]] = Counter()  # (source, "new" | "repeated" | "refused" | "ignored")
+        self.counts: Counter[tuple[str, str, str]] = Counter()  # (source, type, new | repeated | refused | ignored)
         self.cut = 0  # bytes of a torn record that `start` cut away; it was never acknowledged
         self._held = ExitStack()
         self._waiting: list[_Arrived] = []
@@ -210,7 +256,7 @@ class Receiver:
         """Type one message of a request; a line that is refused does not take the others with it."""
         if isinstance(said, str):
             if said == "no_event":
-                arrived.ignored += 1
+                arrived.counts[NO_TYPE, "ignored"] += 1
             else:
                 arrived.refused.append((number, said, {}))
             return
@@ -233,7 +279,7 @@ class Receiver:
         if (known := arrived.events.get(event["event_id"])) is None:
             arrived.events[event["event_id"]] = [read]
         elif any(one["line"] == event["line"] for one, _ in known):
-            arrived.repeated += 1  # the same id twice in one request: the first one wins
+            arrived.counts[type_of(event), "repeated"] += 1  # the same id twice in one request: the first one wins
         else:
             known.append(read)
 
@@ -256,8 +302,8 @@ class Receiver:
                 continue
             self._publish(group)
             for one, result in zip(arrived, taken, strict=True):
-                for name in ("new", "repeated", "refused", "ignored"):
-                    self.counts[one.source, name] += getattr(result, name)
+                for (kind, name), count in result.counts.items():
+                    self.counts[one.source, kind, name] += count
                 if not one.done.done():  # whoever waited may have gone away
                     one.done.set_result(result)
 
@@ -278,12 +324,13 @@ class Receiver:
         group, taken = Group(), []
         for one in arrived:
             group.exposures += one.exposures
-            new = 0
+            counts = one.counts.copy()
             for event_id, read in one.events.items():
-                if event_id in known:
+                result = "repeated" if event_id in known else "new"
+                counts[type_of(read[0][0]), result] += 1
+                if result == "repeated":
                     continue
                 known.add(event_id)
-                new += 1
                 for event, person in read:
                     event["user_key"] = self._key_of(person, event["order_id"], event["at"], one.source)
                     group.events.append(event)
@@ -292,9 +339,10 @@ class Receiver:
                 if (reason := self._tell(group, said, one)) is not None:
                     bad.append((number, reason, {}))
             for number, code, row in [*one.refused, *bad]:
+                counts[type_of(row), "refused"] += 1
                 key = self._refused_person(row, one)
                 group.refused.append((one.source, number, code, lines.refused(row, key)))
-            taken.append(Taken(new, one.repeated + len(one.events) - new, len(one.refused) + len(bad), one.ignored))
+            taken.append(Taken(counts))
         return group, taken
 
     def _key_of(self, person: Person, order_id: str | None, at: dt.datetime, source: str) -> int:
@@ -364,6 +412,17 @@ class Receiver:
                 _log.warning("the inbox waits: %s", error)
             except Exception:  # a mistake of ours must not end this loop: the next turn tries again
                 _log.exception("the inbox waits")
+
+
+def type_of(row: Mapping[str, Any]) -> str:
+    """Return what an event is counted as: one of TYPES, OTHER for a name of the shop's own, NO_TYPE without one.
+
+    Whoever sends events chooses their names; what counts them must stay small.
+    """
+    kind = row.get("kind")
+    if not isinstance(kind, str):
+        return NO_TYPE
+    return kind if kind in TYPES else OTHER
 
 
 def _person(user_id: object, anonymous_id: object) -> Person | None:

@@ -45,7 +45,8 @@ CODES = {
     "408": "The body came too slowly",
     "409": "The job is not in a state for that",
     "410": "The result is no longer whole",
-    "429": "More than this key may ask; come back as Retry-After says",
+    "421": "The server has no keys, and was asked by a name that is not this machine's",
+    "429": "More than this key or address may ask; come back as Retry-After says",
     "431": "The path, its query and the headers are longer than 128 kB",
     "501": "A client of another system may ask this, and it cannot be done here; the answer says what can",
     "503": "The server cannot answer or store now",
@@ -119,11 +120,18 @@ async def ready(request: Asked) -> Response[dict[str, Any]]:
 async def prometheus(request: Asked) -> Response[str]:
     """Return everything counted, in Prometheus' text format."""
     desk: Desk = request.app.state.desk
-    received = Counter("habitue_events_received_total", "Events that trackers sent", ("source", "result"))
+    received = Counter("habitue_events_received_total", "Events that trackers sent", ("source", "type", "result"))
     received.values = {labels: float(count) for labels, count in request.app.state.receiver.counts.items()}
     info = Counter("habitue_model_info", "The model that answers", ("model", "version"), gauge=True)
     if desk.ready:
         info.set(desk.shop.model, desk.shop.snapshot.version or "none", to=1)
+    took = Counter("habitue_model_train_duration_seconds", "Time its training took", ("model", "version"), gauge=True)
+    if desk.ready and (train_s := desk.shop.snapshot.train_s) is not None:
+        took.set(desk.shop.model, desk.shop.snapshot.version or "none", to=train_s)
+    kept = ("dataset", "dimension")
+    quality = Counter("habitue_data_quality_ratio", "Mean score of the newest check, 0 to 1", kept, gauge=True)
+    for dataset, dimension, score in desk.shop.snapshot.quality if desk.ready else ():
+        quality.set(dataset, dimension, to=score)
     words = "Share of the exact list that shortlists have"
     recall = Counter("habitue_retrieval_recall", words, ("at", "placement"), gauge=True)
     for name, share in desk.shop.retrieval.items() if desk.ready else ():
@@ -133,7 +141,7 @@ async def prometheus(request: Asked) -> Response[str]:
     deaths = Counter("habitue_background_deaths", "Times the process for work in the background died")
     deaths.add(by=0 if request.app.state.child is None else request.app.state.child.deaths)
     streams = {("habitue_live_streams", "People who listen to /v1/live"): float(len(request.app.state.live))}
-    text = desk.metrics.text(desk.gauges() | streams, (received, info, recall, deaths))
+    text = desk.metrics.text(desk.gauges() | streams, (received, info, took, quality, recall, deaths))
     return Response(text, media_type=metrics.CONTENT_TYPE)
 
 

@@ -90,6 +90,8 @@ class Reading:
     rules: rules.Config = field(default_factory=rules.Config)  # that its sequential rules are counted with
     exact_products: int = 200_000  # beyond so many a shortlist is scored (shortlist.py)
     facts: pl.DataFrame | None = None  # `prepare.facts`, in the order of `catalogue`; None = nobody reads them
+    quality: tuple[tuple[str, str, float], ...] = ()  # table, dimension, score of the newest check
+    train_s: float | None = None  # that the model's training took; None = nobody wrote it down
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class Snapshot:
     horizon_days: int
     withheld: frozenset[int]  # people who may not be answered in person
     newest: dt.datetime | None  # moment of the latest event of anybody
+    quality: tuple[tuple[str, str, float], ...] = ()  # table, dimension, score of the newest check
+    train_s: float | None = None  # that the model's training took; None = nobody wrote it down
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,7 @@ def write(reading: Reading, folder: Path) -> None:
     about["parts"] = reading.content.parts
     newest = reading.events["at"].max()
     about["newest"] = newest.isoformat() if isinstance(newest, dt.datetime) else None
+    about |= {"quality": reading.quality, "train_s": reading.train_s}
     (folder / ABOUT).write_text(json.dumps(about | words), encoding="utf-8")
     known = reading.state is not None and "behaviour" in reading.state.views
     if known and len(items) > reading.exact_products and shortlist.possible(len(items)):
@@ -245,6 +250,8 @@ def opened(
         horizon_days=about["horizon_days"],
         withheld=frozenset(np.load(folder / "withheld.npy").tolist()),
         newest=None if about["newest"] is None else settings.moment(about["newest"]),
+        quality=tuple((table, dimension, score) for table, dimension, score in about["quality"]),
+        train_s=about["train_s"] if about["version"] == read_for else None,
     )
     past = Past(
         as_of=snapshot.at,
