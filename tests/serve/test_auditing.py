@@ -109,3 +109,19 @@ def test_old_lines_go_when_a_server_starts(state):
 def test_a_workspace_without_a_store_gets_none(state):
     kept(keys.Door(state))
     assert not state.exists()
+
+
+def test_old_lines_go_while_a_server_runs(state, monkeypatch):
+    monkeypatch.setattr(auditing, "NOTE_S", 0.01)
+    monkeypatch.setattr(auditing, "TRIM_S", 0.0)
+    keys.create(state, "write")
+
+    async def scenario():
+        with operational.change(state) as book:
+            book.execute("INSERT INTO audit VALUES (?, ?, ?, ?)", (1.0, "x", "users", "old"))
+        async with asyncio.timeout(10):
+            while len(keys.audit(state)) > 1:
+                await asyncio.sleep(0.01)
+
+    kept(keys.Door(state), scenario)
+    assert [result for _, _, _, result in keys.audit(state)] == ["done"]

@@ -26,6 +26,7 @@ _log = logging.getLogger("habitue.serve")
 @asynccontextmanager
 async def kept(door: Door) -> AsyncIterator[None]:
     """Keep the audit log while the block runs; what was counted until its end is written then."""
+    await _trim(door)
     stopped = asyncio.Event()
     task = asyncio.create_task(_now_and_then(door, stopped))
     try:
@@ -36,16 +37,16 @@ async def kept(door: Door) -> AsyncIterator[None]:
 
 
 async def _now_and_then(door: Door, stopped: asyncio.Event) -> None:
-    trimmed = -TRIM_S
+    trimmed = time.monotonic()
     while True:
-        if time.monotonic() - trimmed >= TRIM_S:
-            trimmed = time.monotonic()
-            await _trim(door)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), NOTE_S)
         await _note(door)
         if stopped.is_set():
             return
+        if time.monotonic() - trimmed >= TRIM_S:
+            trimmed = time.monotonic()
+            await _trim(door)
 
 
 async def _note(door: Door) -> None:
