@@ -43,7 +43,8 @@ def life_of_a_store(state):
     assert [one.name for one in experiments.listed(state)] == ["e", "f"]
     assert experiments.listed(state)[0] == ended and ended.began_at == begun.began_at
     return [(k.kind, k.scopes, k.rate, k.note, k.ended(time.time())) for k in keys.listed(state)], [
-        (action, result.partition(" ")[0]) for _, _, action, result in keys.audit(state)  # without a rule's own id
+        (action, result.partition(" ")[0])
+        for _, _, action, result in keys.audit(state)  # without a rule's own id
     ]
 
 
