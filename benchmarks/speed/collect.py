@@ -94,7 +94,7 @@ class Load:
         path, body = b"/v1/track", events[0]
         if self._size > 1:
             path, body = b"/v1/batch", b'{"batch":[' + b",".join(events) + b'],"sentAt":"' + now + b'"}'
-        return b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (path, len(body), body)
+        return b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (path, len(body), body)
 
 
 def measured(way: str, seconds: float, warm_s: float) -> tuple[list[dict[str, object]], int]:

@@ -55,7 +55,7 @@ class Server:
             return heard(there)
 
     def post(self, path, body, *more):
-        head = b"\n".join([b"POST %s HTTP/1.1" % path.encode(), b"Host: x", b"Content-Length: %d" % len(body), *more])
+        head = b"\n".join([b"POST %s HTTP/1.1" % path.encode(), b"Host: localhost", b"Content-Length: %d" % len(body), *more])
         return self.say(head, body)
 
     def memory_mb(self):
@@ -97,14 +97,14 @@ def goes_on(server):
 
 
 def test_a_body_that_stops_half_way_is_not_taken(server):
-    head = b"POST /v1/track HTTP/1.1\nHost: x\nContent-Length: 500"
+    head = b"POST /v1/track HTTP/1.1\nHost: localhost\nContent-Length: 500"
     assert server.say(head, json.dumps(GOOD).encode(), half=True) is None
-    chunked = b"POST /v1/track HTTP/1.1\nHost: x\nTransfer-Encoding: chunked"
+    chunked = b"POST /v1/track HTTP/1.1\nHost: localhost\nTransfer-Encoding: chunked"
     assert server.say(chunked, b'5\r\n{"eve\r\n', half=True) is None
 
 
 def test_a_body_that_does_not_come_is_a_408(server):
-    head = b"POST /v1/track HTTP/1.1\nHost: x\nContent-Length: 500"
+    head = b"POST /v1/track HTTP/1.1\nHost: localhost\nContent-Length: 500"
     began = time.monotonic()
     status, said = server.say(head, b'{"event": ')
     assert (status, said["code"]) == (408, "too_slow")
@@ -114,13 +114,13 @@ def test_a_body_that_does_not_come_is_a_408(server):
 @pytest.mark.parametrize("half", [True, False])
 @pytest.mark.parametrize("path", ASKED)
 def test_a_question_that_stops_half_way_is_let_go(server, path, half):
-    before = server.say(b"GET /metrics HTTP/1.1\nHost: x")[1].count(b'code="500"')
-    answer = server.say(b"POST %s HTTP/1.1\nHost: x\nContent-Length: 100" % path, b'{"user_id"', half=half)
+    before = server.say(b"GET /metrics HTTP/1.1\nHost: localhost")[1].count(b'code="500"')
+    answer = server.say(b"POST %s HTTP/1.1\nHost: localhost\nContent-Length: 100" % path, b'{"user_id"', half=half)
     assert answer is None if half else (answer[0], answer[1]["code"]) == (408, "too_slow")
-    assert server.say(b"GET /metrics HTTP/1.1\nHost: x")[1].count(b'code="500"') == before
+    assert server.say(b"GET /metrics HTTP/1.1\nHost: localhost")[1].count(b'code="500"') == before
 
 
-@pytest.mark.parametrize("start", [b"", b"POST /v1/tr", b"POST /v1/track HTTP/1.1\r\nHost: x\r\nX-A: "])
+@pytest.mark.parametrize("start", [b"", b"POST /v1/tr", b"POST /v1/track HTTP/1.1\r\nHost: localhost\r\nX-A: "])
 def test_a_head_that_never_ends_is_closed(server, start):
     with server.open() as there:
         there.sendall(start)
@@ -129,7 +129,7 @@ def test_a_head_that_never_ends_is_closed(server, start):
         assert time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\nX-A: ", b"GET / HTTP/1.1\r\n"])
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ", b"GET / HTTP/1.1\r\n"])
 def test_a_head_without_end_is_a_431_and_is_not_kept(server, start):
     before = server.memory_mb()
     more = b"X-A: b\r\n" * 8_000 if start.endswith(b"\r\n") else b"a" * 64_000
@@ -141,13 +141,13 @@ def test_a_head_without_end_is_a_431_and_is_not_kept(server, start):
         status, said = heard(there)
     assert (status, said["code"]) == (431, "too_large")
     assert server.memory_mb() < before + 20
-    assert server.say(b"GET /health/live HTTP/1.1\nHost: x\nX-A: " + b"a" * 100_000)[0] == 200
-    status, said = server.say(b"GET /health/live HTTP/1.1\nHost: x\nX-A: " + b"a" * 400_000, half=True)
+    assert server.say(b"GET /health/live HTTP/1.1\nHost: localhost\nX-A: " + b"a" * 100_000)[0] == 200
+    status, said = server.say(b"GET /health/live HTTP/1.1\nHost: localhost\nX-A: " + b"a" * 400_000, half=True)
     assert (status, said["code"]) == (431, "too_large")
 
 
 def test_what_is_no_http_is_told_so_in_json(server):
-    for head in (b"HELLO", b"GET /health/live?a=" + b"a" * 70_000 + b" HTTP/1.1\nHost: x"):
+    for head in (b"HELLO", b"GET /health/live?a=" + b"a" * 70_000 + b" HTTP/1.1\nHost: localhost"):
         status, said = server.say(head)
         assert (status, said["code"], said["success"]) == (400, "no_http", False)
 
@@ -156,7 +156,7 @@ def test_a_hundred_slow_connections_keep_nobody_waiting(server):
     slow = [server.open() for _ in range(100)]
     try:
         for there in slow:
-            there.sendall(b"POST /v1/track HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+            there.sendall(b"POST /v1/track HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
         began = time.monotonic()
         assert server.post("/v1/track", json.dumps(GOOD).encode())[0] == 200
         assert time.monotonic() - began < 5
@@ -231,13 +231,13 @@ def test_an_unknown_content_type_changes_nothing(server, label):
 
 @pytest.mark.parametrize("head", [b"GARBAGE", b"POST /v1/track HTTP/1.1\nContent-Length: -5", b"\x16\x03\x01\x02\x00"])
 def test_what_is_no_http_is_refused(server, head):
-    answer = server.say(head + b"\nHost: x")
+    answer = server.say(head + b"\nHost: localhost")
     assert answer is None or answer[0] == 400
 
 
 def test_path_tricks_lead_nowhere(server):
     for path in ("/../../etc/passwd", "/v1/%2e%2e/x", "/array/../../x/config", "//etc/passwd", "/habitue.js/../keys"):
-        head = b"GET %s HTTP/1.1\nHost: x" % path.encode()
+        head = b"GET %s HTTP/1.1\nHost: localhost" % path.encode()
         assert server.say(head)[0] in (400, 404, 405), path
 
 
