@@ -55,7 +55,9 @@ class Server:
             return heard(there)
 
     def post(self, path, body, *more):
-        head = b"\n".join([b"POST %s HTTP/1.1" % path.encode(), b"Host: localhost", b"Content-Length: %d" % len(body), *more])
+        head = b"\n".join(
+            [b"POST %s HTTP/1.1" % path.encode(), b"Host: localhost", b"Content-Length: %d" % len(body), *more]
+        )
         return self.say(head, body)
 
     def memory_mb(self):
