@@ -170,5 +170,5 @@ def test_the_labels_of_a_patched_user_are_kept_and_said_again_they_are_news(clie
 )
 def test_what_cannot_be_done_is_said_with_what_does_it(client, method, path, way):
     told = client.request(method, path)
-    assert (told.status_code, told.json()["code"]) == (501, "not_implemented")
+    assert (told.status_code, told.json()["code"]) == (404, "not_done_here")
     assert way in told.json()["detail"] and "u1" not in told.text

@@ -125,7 +125,7 @@ def create(
             gorse.feedback_of_user,  # GET  /api/user/{user_id}/feedback[/{feedback_type}]
             gorse.feedback,  # GET  /api/feedback[/{feedback_type}]
             gorse.one_feedback,  # GET  /api/feedback/{feedback_type}/{user_id}/{item_id}
-            gorse.no_user_neighbours,  # GET  /api/user/{user_id}/neighbors: 501, as the next ones
+            gorse.no_user_neighbours,  # GET  /api/user/{user_id}/neighbors: 404 in words, as the next ones
             gorse.no_feedback_of_item,  # GET  /api/item/{item_id}/feedback[/{feedback_type}]
             gorse.no_item_category,  # PUT, DELETE /api/item/{item_id}/category/{category}
             gorse.no_user_erasure,  # DELETE /api/user/{user_id}

@@ -2,7 +2,7 @@
 
 A path may end in a slash: both published clients put one before the question mark. Answers are lists of item_ids, and
 with `X-API-Version: 2` of {"Id", "Score"}. Who is not known gets what everyone buys, as Gorse's own fallback does.
-What this server cannot do and Gorse can is answered with 501, in words that say what does it (docs/serve.md).
+What this server cannot do and Gorse can is answered with 404 and `not_done_here`, in words that say what does it (docs/serve.md).
 """
 
 from __future__ import annotations
@@ -243,8 +243,8 @@ async def ready(request: Asked) -> Response[Any]:
 
 
 def cannot(found: str, instead: str) -> NoReturn:
-    """Raise Problem 501 for what Gorse does and this server does not."""
-    raise Problem(501, "not_implemented", found, f"{instead} (docs/serve.md)")
+    """Raise Problem 404 for what Gorse does and this server does not."""
+    raise Problem(404, "not_done_here", found, f"{instead} (docs/serve.md)")
 
 
 def _feedback_of_one(desk: Desk, request: Asked) -> Iterator[dict[str, str]]:

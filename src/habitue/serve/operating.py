@@ -40,7 +40,7 @@ CODES = {
     "400": "The request cannot be read, or asks for what cannot be",
     "401": "No key, an unknown key, or a user token that proves nothing",
     "403": "The key may not do this, or the customer has not agreed to it",
-    "404": "There is no such path, product or customer",
+    "404": "There is no such path, product or customer; or a client of another system asks for what is not done here",
     "405": "The path takes another method",
     "408": "The body came too slowly",
     "409": "The job is not in a state for that",
@@ -48,7 +48,6 @@ CODES = {
     "421": "The server has no keys, and was asked by a name that is not this machine's",
     "429": "More than this key or address may ask; come back as Retry-After says",
     "431": "The path, its query and the headers are longer than 128 kB",
-    "501": "A client of another system may ask this, and it cannot be done here; the answer says what can",
     "503": "The server cannot answer or store now",
 }
 OPEN = ("/health/live", "/health/ready", "/metrics", "/openapi.json")
