@@ -2,7 +2,7 @@
 
 A path may end in a slash: both published clients put one before the question mark. Answers are lists of item_ids, and
 with `X-API-Version: 2` of {"Id", "Score"}. Who is not known gets what everyone buys, as Gorse's own fallback does.
-What this server cannot do and Gorse can is answered with 404 and `not_done_here`, in words that say what does it (docs/serve.md).
+What Gorse can and this server cannot is answered with 404 and `not_done_here`, in words that say what does it.
 """
 
 from __future__ import annotations
