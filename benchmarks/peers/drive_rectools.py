@@ -27,19 +27,8 @@ MODELS = {"ease": lambda: EASEModel(regularization=500.0), "popular": PopularMod
 def main(name: str, given: str, told: str) -> None:
     warnings.filterwarnings("ignore")
     with np.load(given) as data:
-        _, _, count = (int(n) for n in data["shape"])
-        fit, ask = (
-            pd.DataFrame(
-                {
-                    Columns.User: data[f"{part}_user"],
-                    Columns.Item: data[f"{part}_item"],
-                    Columns.Weight: 1.0,
-                    Columns.Datetime: pd.Timestamp("2020-01-01") + pd.to_timedelta(data[f"{part}_step"], unit="D"),
-                }
-            )
-            for part in ("fit", "ask")
-        )
-        asked = data["asked"]
+        (_, _, count), asked = (int(n) for n in data["shape"]), data["asked"]
+    fit, ask = events_of(given), events_of(given, "ask")
     begun = time.process_time()
     model = MODELS[name]()
     learnt = Dataset.construct(fit)
@@ -54,6 +43,14 @@ def main(name: str, given: str, told: str) -> None:
     assert np.isin(lists[lists >= 0], known).all()
     cpu_s = time.process_time() - begun
     np.savez(told, lists=lists, cpu_s=cpu_s, peak_mb=peak_mb())
+
+
+def events_of(given: str, part: str = "fit") -> pd.DataFrame:
+    """Return what the models are fitted on, or asked with, as RecTools takes it; a step of a user's life is a day."""
+    with np.load(given) as data:
+        at = pd.Timestamp("2020-01-01") + pd.to_timedelta(data[f"{part}_step"], unit="D")
+        user, item = data[f"{part}_user"], data[f"{part}_item"]
+    return pd.DataFrame({Columns.User: user, Columns.Item: item, Columns.Weight: 1.0, Columns.Datetime: at})
 
 
 def _asked(learnt: Dataset, ask: pd.DataFrame) -> Dataset:

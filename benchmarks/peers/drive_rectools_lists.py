@@ -12,10 +12,8 @@ import sys
 import time
 import warnings
 
-import numpy as np
-import pandas as pd
 import torch
-from drive_rectools import peak_mb
+from drive_rectools import events_of, peak_mb
 from pytorch_lightning import Trainer
 from rectools import Columns
 from rectools.dataset import Dataset
@@ -27,11 +25,7 @@ STEPS = 3
 def main(given: str, window: int, count: int, repeats: int) -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    with np.load(given) as data:
-        at = pd.Timestamp("2020-01-01") + pd.to_timedelta(data["fit_step"], unit="D")
-        fit = pd.DataFrame(
-            {Columns.User: data["fit_user"], Columns.Item: data["fit_item"], Columns.Weight: 1.0, Columns.Datetime: at}
-        )
+    fit = events_of(given)
     learnt = Dataset.construct(fit)
     model = SASRecModel(
         n_factors=64,

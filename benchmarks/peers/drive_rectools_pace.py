@@ -12,8 +12,8 @@ import time
 import warnings
 
 import numpy as np
-import pandas as pd
 import torch
+from drive_rectools import events_of
 from pytorch_lightning import Trainer
 from rectools import Columns
 from rectools.dataset import Dataset
@@ -26,11 +26,7 @@ USERS = 128  # a step
 def main(given: str, loss: str, window: int, steps: int) -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    with np.load(given) as data:
-        at = pd.Timestamp("2020-01-01") + pd.to_timedelta(data["fit_step"], unit="D")
-        fit = pd.DataFrame(
-            {Columns.User: data["fit_user"], Columns.Item: data["fit_item"], Columns.Weight: 1.0, Columns.Datetime: at}
-        )
+    fit = events_of(given)
     events = fit.groupby(Columns.User).size().to_numpy()
     events = events[events > 1]
     learnt = Dataset.construct(fit)

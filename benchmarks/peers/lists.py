@@ -28,7 +28,7 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 from implicit.utils import ParameterWarning
-from run import installed, last, rows_of
+from run import driven, installed, last, rows_of
 
 from habitue.bench import files, speed
 from habitue.core.runtime import Runtime, detect, forget_peak
@@ -69,17 +69,7 @@ def rectools(past: Past, repeats: int, envs: Path) -> list[speed.Timed]:
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder) / "given.npz"
         np.savez(given, **rows_of(past, "fit"))
-        python = str((envs / RECTOOLS / "bin" / "python").absolute())
-        command = [
-            python,
-            str(HERE / "drive_rectools_lists.py"),
-            str(given),
-            str(WINDOW),
-            str(speed.LIST),
-            str(repeats),
-        ]
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        done = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True, cwd=folder)
+        done = driven(envs / RECTOOLS, "drive_rectools_lists.py", given, WINDOW, speed.LIST, repeats)
         if done.returncode:
             print(f"RecTools: failed: {last(done.stderr)}", flush=True)
             return []

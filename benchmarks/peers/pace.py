@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from run import installed, last, rows_of
+from run import driven, installed, last, rows_of
 
 from habitue.bench import files, protocols, sequences
 from habitue.core.runtime import detect, peak_mb
@@ -92,10 +92,7 @@ def peer(name: str, test: protocols.Question, loss: str, window: int, steps: int
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder) / "given.npz"
         np.savez(given, **rows_of(test.fit, "fit"))
-        python = str((envs / environment / "bin" / "python").absolute())
-        command = [python, str(HERE / script), str(given), loss, str(window), str(steps)]
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        done = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True, cwd=folder)
+        done = driven(envs / environment, script, given, loss, window, steps)
         if done.returncode:
             print(f"{name}: failed: {last(done.stderr)}", flush=True)
             return []

@@ -127,14 +127,20 @@ def lists(
         given, told = Path(folder) / "given.npz", Path(folder) / "told.npz"
         shape = np.array([len(test.fit.known), len(test.fit.items), LIST])
         np.savez(given, shape=shape, asked=users, **rows_of(test.fit, "fit"), **rows_of(test.ask, "ask"))
-        python = str((envs / library / "bin" / "python").absolute())  # resolved, it would leave the environment
-        command = [python, str(HERE / PEERS[library].script), model, str(given), str(told)]
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        process = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True)
+        process = driven(envs / library, PEERS[library].script, model, given, told)
         if process.returncode:
             return f"failed: {last(process.stderr)}"
         with np.load(told) as found:
             return found["lists"], float(found["cpu_s"]), float(found["peak_mb"])
+
+
+def driven(environment: Path, script: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run a driver of this folder in a peer's environment, every library in one thread."""
+    python = (environment / "bin" / "python").absolute()  # resolved, it would leave the environment
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    command = [str(word) for word in (python, HERE / script, *words)]
+    with tempfile.TemporaryDirectory() as folder:  # a peer may leave files where it runs
+        return subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True, cwd=folder)
 
 
 def rows_of(past: Past, name: str) -> dict[str, np.ndarray]:

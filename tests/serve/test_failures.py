@@ -142,10 +142,11 @@ class TestClockJump:
 
 
 class TestTornFiles:
-    def test_a_torn_store_answers_nobody_until_it_is_whole(self, served):
+    @pytest.mark.parametrize("left", [1_000, 0])
+    def test_a_torn_store_answers_nobody_until_it_is_whole(self, served, left):
         path = served.space.state / operational.FILE
         whole = path.read_bytes()
-        path.write_bytes(whole[:1_000])
+        path.write_bytes(whole[:left])
         look_again(served)
         status, told = served("/v1/recommendations?user_id=u0")
         assert (status, told["code"]) == (503, "unavailable")

@@ -158,3 +158,27 @@ def test_what_fails_half_way_changes_nothing(tmp_path):
         book.execute("DELETE FROM documents")
         raise RuntimeError
     assert len(rules.listed(tmp_path)) == 1
+
+
+def test_an_empty_file_is_no_store_without_keys(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / operational.FILE).touch()
+    with pytest.raises(LakeError, match="the file is empty"):
+        keys.Door(state).empty()
+    with pytest.raises(LakeError, match="the file is empty"):
+        keys.create(state, "write")
+
+
+def test_a_store_is_made_once_by_many_at_once(tmp_path):
+    made, start = [], threading.Barrier(8)
+
+    def one():
+        start.wait()
+        made.append(keys.create(tmp_path / "state", "write")[0].id)
+
+    threads = [threading.Thread(target=one) for _ in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sorted(key.id for key in keys.listed(tmp_path / "state")) == sorted(made) and len(made) == 8
+    assert (tmp_path / "state" / operational.FILE).stat().st_mode & 0o777 == 0o600

@@ -152,7 +152,7 @@ def test_where_the_sample_is_the_catalogue_the_scores_are_the_exact_ones(served)
     every = np.ones(len(ready.items), dtype=bool)
     assert len(ready.shortlist.sample) == len(ready.items)
     for user in ("u0", "u1", "u7"):
-        found = personal.shortened(ready, known(user), now=NOW, fits=every, count=3, more=NONE)
+        found = personal.shortened(ready, known(user), personal.Sought(every, 3), now=NOW)
         wanted = personal.personal(exact, known(user), now=NOW)
         assert found.places.tolist() == list(range(len(ready.items)))
         np.testing.assert_allclose(found.scores, (wanted - wanted.mean()) / wanted.std(), rtol=1e-3, atol=1e-4)
@@ -165,7 +165,7 @@ def test_a_smaller_sample_estimates_the_scores(served, monkeypatch):
     ready, exact, known = served
     some = dataclasses.replace(ready, shortlist=dataclasses.replace(ready.shortlist, sample=np.array([2, 9, 13, 18])))
     every = np.ones(len(ready.items), dtype=bool)
-    found = personal.shortened(some, known("u0"), now=NOW, fits=every, count=3, more=NONE)
+    found = personal.shortened(some, known("u0"), personal.Sought(every, 3), now=NOW)
     wanted = personal.personal(exact, known("u0"), now=NOW)
     assert 3 < len(found.places) < len(ready.items)
     wanted = ((wanted - wanted.mean()) / wanted.std())[found.places]
@@ -208,12 +208,12 @@ def test_what_is_near_is_on_the_shortlist_and_mixed_as_in_the_exact_list(served,
     every = np.ones(len(ready.items), dtype=bool)
     for many in (20_000, 1):  # all that are near, or the best of them
         monkeypatch.setattr(shortlist, "MANY", many)
-        found = personal.mixed(ready, known("u1"), near, share, now=NOW, fits=every, count=3, more=NONE)
+        found = personal.mixed(ready, known("u1"), near, share, personal.Sought(every, 3), now=NOW)
         best = np.argsort(-wanted)[:5]
         np.testing.assert_array_equal(found.places[np.argsort(-found.scores)[:5]], best)
     some = dataclasses.replace(ready, shortlist=dataclasses.replace(ready.shortlist, sample=np.array([2, 9])))
     monkeypatch.setattr(shortlist, "candidates", lambda *a, more, **m: np.unique(more))
-    found = personal.mixed(some, known("u1"), near, share, now=NOW, fits=every, count=3, more=NONE)
+    found = personal.mixed(some, known("u1"), near, share, personal.Sought(every, 3), now=NOW)
     assert {3, 16, 17} <= set(found.places.tolist()) and len(found.places) < len(ready.items)
 
 
@@ -265,7 +265,7 @@ def test_the_measure_sees_what_is_missed(served, large, monkeypatch):
     assert whole.cart_at_100 == whole.session_at_100 == 1.0
     asked = []
 
-    def blind(tried, shopper, **more):
+    def blind(tried, shopper, sought, *, now):
         asked.append(tried.shortlist.probes)
         return personal.Shortened(np.arange(12), np.arange(12, dtype=np.float32), np.ones(12))
 

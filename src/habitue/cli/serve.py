@@ -9,8 +9,6 @@ import typer
 
 from habitue.cli.options import Workspace
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
 
 def serve(
     workspace: Workspace = Path(),
@@ -53,10 +51,11 @@ def serve(
     from habitue.core.workspace import open_workspace
     from habitue.serve import logs, operating, running, streams, traces
     from habitue.serve.child import Child
+    from habitue.serve.fields import this_machine
     from habitue.serve.keys import Door
 
     shop = open_workspace(workspace)
-    if host not in LOOPBACK and Door(shop.root / "state").empty():
+    if not this_machine(host) and Door(shop.root / "state").empty():
         raise UsageError(
             "serve --host",
             found=f"'{host}' can be reached from other machines, and the workspace has no keys",

@@ -30,11 +30,10 @@ from habitue.collect.receiver import Busy, Receiver
 from habitue.collect.wires import ga4, gorse, personalize, posthog, segment, snowplow
 from habitue.collect.wires.body import BodyError, Messages, an_object, inflated, parsed
 from habitue.core.errors import LakeError
-from habitue.serve.fields import Asked, came, header
+from habitue.serve.fields import Asked, came, header, this_machine
 from habitue.serve.keys import CATALOGUE, COLLECT, USERS, Door
 from habitue.serve.problems import Problem
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 RETRY_S = 5  # when nothing can be stored
 _PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 _ASKED_HEADERS = b"access-control-request-headers"
@@ -248,7 +247,7 @@ def from_elsewhere(request: Asked) -> bool:
     """Whether a browser asks for a page that does not come from this machine."""
     origin = header(request, "origin")
     try:
-        return bool(origin) and urlsplit(origin).hostname not in LOOPBACK
+        return bool(origin) and not this_machine(urlsplit(origin).hostname or "")
     except ValueError:  # no address
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,14 @@ def header(request: Asked, name: str) -> str:
     """Return a header, of several alike the first, "" without it; `request.headers` would lay all of them out."""
     wanted = name.lower().encode("latin-1")
     return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == wanted), "")
+
+
+def this_machine(host: str) -> bool:
+    """Whether a name leads to this machine and nowhere else: localhost, a name below it, a literal of the loopback."""
+    try:
+        return host == "localhost" or host.endswith(".localhost") or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # no address
+        return False
 
 
 def of_query(request: Asked, fields: Sequence[Field]) -> dict[str, Any]:

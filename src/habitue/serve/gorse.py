@@ -175,10 +175,8 @@ async def feedback(request: Asked) -> Response[Any]:
     found: list[dict[str, str]] = []
     for one, key in met[:n]:
         first = start if one == user_id else 0
-        twice = persons.aliases(persons.person(key), "user_id")[:1] != [
-            one
-        ]  # a person of two ids stands under the first
-        told = [] if twice else list(_told(desk.events(key) or [], one, request))[first:]
+        named_first = persons.aliases(persons.person(key), "user_id")[0]  # a person of two ids stands under that one
+        told = [] if one != named_first else list(_told(desk.events(key) or [], one, request))[first:]
         room = n - len(found)
         found += told[:room]
         if len(told) > room:

@@ -8,7 +8,6 @@ keys it may name anything: a page does not know them.
 from __future__ import annotations
 
 import functools
-import ipaddress
 from urllib.parse import urlsplit
 
 from litestar import Litestar
@@ -17,6 +16,7 @@ from litestar.types import Receive, Scope, Send
 
 from habitue.core.errors import LakeError
 from habitue.serve import collecting, front
+from habitue.serve.fields import this_machine
 from habitue.serve.keys import Door
 from habitue.serve.operating import Watch
 from habitue.serve.problems import Problem
@@ -65,9 +65,8 @@ def _here(scope: Scope) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _loopback(host: bytes) -> bool:
-    """Whether a Host header names this machine: localhost, or a literal that only leads here."""
+    """Whether a Host header names this machine."""
     try:
-        name = urlsplit(f"//{host.decode('ascii')}").hostname or ""
-        return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
-    except ValueError:  # no address
+        return this_machine(urlsplit(f"//{host.decode('ascii')}").hostname or "")
+    except ValueError:  # no host
         return False

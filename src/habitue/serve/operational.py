@@ -12,6 +12,7 @@ that asks once a second, so that a database that is away never keeps an answer w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -27,13 +28,16 @@ from typing import Any
 from habitue.core import settings
 from habitue.core.errors import LakeError, SettingsError
 from habitue.core.extras import need
+from habitue.core.lock import exclusive
 from habitue.core.workspace import PLAN
 
 FILE = "keys.sqlite"
+LOCK = ".keys.lock"  # held while the file is made
 COMMAND, BACKGROUND = "command", "background"  # in the audit log, in the place of a key
 LAYOUT = 4
 AUDIT_DAYS = 400  # that a line of the audit log is kept
 LOOK_S = 1.0  # between two looks at a database
+WAIT_S = 5.0  # for another's change of the file
 CONNECT_S = 3  # for a database to answer
 _CHANGE = 4_871_653  # any number that is ours: changes of one database wait for each other under it
 _TABLES = (
@@ -216,8 +220,10 @@ def _file(state: Path) -> Iterator[Book]:
     try:
         state.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-        connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+            _make(path)
+        if not path.stat().st_size:  # `_make` leaves none: its keys are gone, and are not keys that were never made
+            raise _unusable("the file is empty")
+        connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise _unusable(error) from error
     try:
@@ -232,6 +238,22 @@ def _file(state: Path) -> Iterator[Book]:
         raise _unusable(error) from error
     finally:
         connection.close()  # undoes what was not committed
+
+
+def _make(path: Path) -> None:
+    """Make the file whole before it has its name, so that an empty one is a torn one."""
+    with exclusive(path.with_name(LOCK), wait_s=WAIT_S):
+        if path.exists():  # another has made it meanwhile
+            return
+        draft = path.with_name(f".{FILE}.new")
+        draft.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600))
+        with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+            connection.execute("BEGIN")
+            _lay_out(Book(connection, marks="?"))
+            connection.execute(f"PRAGMA user_version = {LAYOUT}")
+            connection.execute("COMMIT")
+        draft.replace(path)
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,16 @@ def alone(shop: Shop, shopper: Shopper, *, now: dt.datetime) -> Past:
 
 def _traits(shop: Shop, shopper: Shopper) -> Floats | None:
     return None if shop.traits is None else shop.traits.of([shopper.person])
+
+
+@dataclass(frozen=True)
+class Sought:
+    """What a shortlist is made for (`shortlist.candidates`)."""
+
+    fits: Mask  # [I] what may be shown
+    count: int  # of them, at least
+    more: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # places that are on it in any case
+    raised: Mask | None = None  # [I] what a rule raises
 
 
 @dataclass(frozen=True)
@@ -91,23 +101,14 @@ def personal(shop: Shop, shopper: Shopper, *, now: dt.datetime) -> Floats | None
     return scores
 
 
-def shortened(
-    shop: Shop,
-    shopper: Shopper,
-    *,
-    now: dt.datetime,
-    fits: Mask,
-    count: int,
-    more: Ints,
-    raised: Mask | None = None,
-) -> Shortened | None:
-    """Return the blend's scores of a shortlist (shortlist.py); None where it has no `count` of the products that fit.
+def shortened(shop: Shop, shopper: Shopper, sought: Sought, *, now: dt.datetime) -> Shortened | None:
+    """Return the blend's scores of a shortlist (shortlist.py); None where it has too few of the products that fit.
 
     Scores are those of `personal` but for one thing: mean and spread of the flagship's view, and of the sum, are
     estimated. What is on the shortlist counts as it is, all other products by the share of the sample that is not on
     it. Views in closed form are brought to mean 0 and spread 1 over the whole catalogue exactly. Products that nobody
     bought yet are not lifted (model/newcomers.py): the spread of all of them is not known here.
-    `fits` [I], `more`, `raised`: see `shortlist.candidates`. O(W D + probes I / sqrt(I) E + K E).
+    O(W D + probes I / sqrt(I) E + K E).
     """
     model, reader = shop.snapshot.state, shop.reader
     if shop.shortlist is None or model is None or reader is None or not shopper.known(shop.index):
@@ -120,12 +121,12 @@ def shortened(
         shop.shortlist,
         query.vector,
         list(told.values()),
-        fits=fits,
-        count=count,
-        more=np.concatenate([memory.item, more]),
-        raised=raised,
+        fits=sought.fits,
+        count=sought.count,
+        more=np.concatenate([memory.item, sought.more]),
+        raised=sought.raised,
     )
-    if len(chosen) < count and len(chosen) < np.count_nonzero(fits):
+    if len(chosen) < sought.count and len(chosen) < np.count_nonzero(sought.fits):
         return None
     places = shortlist.every([chosen, shop.shortlist.sample], np.ones(len(shop.items), dtype=bool))
     stands_for = shortlist.weights(places, chosen, len(shop.items))
@@ -144,16 +145,7 @@ def shortened(
 
 
 def mixed(
-    shop: Shop,
-    shopper: Shopper,
-    near: Floats,
-    share: float,
-    *,
-    now: dt.datetime,
-    fits: Mask,
-    count: int,
-    more: Ints,
-    raised: Mask | None = None,
+    shop: Shop, shopper: Shopper, near: Floats, share: float, sought: Sought, *, now: dt.datetime
 ) -> Shortened | None:
     """Return `share` x near + (1 - share) x the blend's scores, of a shortlist; as `shortened`, None where that is.
 
@@ -161,10 +153,10 @@ def mixed(
     """
     best = np.flatnonzero(near)
     if len(best) > shortlist.MANY:
-        first, _ = topk.best(np.where(fits, near, np.float32(-np.inf))[None], count=max(shortlist.NEAR, count))
+        fitting = np.where(sought.fits, near, np.float32(-np.inf))
+        first, _ = topk.best(fitting[None], count=max(shortlist.NEAR, sought.count))
         best = first[0][first[0] >= 0]
-    more = np.concatenate([best, more])
-    own = shortened(shop, shopper, now=now, fits=fits, count=count, more=more, raised=raised)
+    own = shortened(shop, shopper, dataclasses.replace(sought, more=np.concatenate([best, sought.more])), now=now)
     if own is None:
         return None
     middle = near[own.places] - near.mean()
@@ -199,7 +191,7 @@ def measured(shop: Shop, base: state.Base, *, now: dt.datetime) -> Recall:
         tried = dataclasses.replace(shop, shortlist=dataclasses.replace(shop.shortlist, probes=probes))
         shares = []
         for shopper, wanted in exact:
-            found = shortened(tried, shopper, now=now, fits=shop.in_stock, count=100, more=np.zeros(0, dtype=np.int64))
+            found = shortened(tried, shopper, Sought(shop.in_stock, 100), now=now)
             at = wanted if found is None else found.places[_first(found.scores, shop.in_stock[found.places])]
             shares.append([np.isin(wanted[:n], at[:n]).mean() for n in (10, 100)])
         at_10, at_100 = np.mean(shares, axis=0).tolist()
@@ -209,23 +201,32 @@ def measured(shop: Shop, base: state.Base, *, now: dt.datetime) -> Recall:
     if not exact:
         return told
     tried = dataclasses.replace(shop, shortlist=dataclasses.replace(shop.shortlist, probes=told.probes))
-    beside = [_beside(tried, [shopper for shopper, _ in exact], kind, now=now) for kind in (CART_SHARE, SESSION_SHARE)]
-    return dataclasses.replace(told, cart_at_100=beside[0], session_at_100=beside[1])
+    shoppers = [shopper for shopper, _ in exact]
+    return dataclasses.replace(
+        told,
+        cart_at_100=_beside(tried, shoppers, paired, CART_SHARE, now=now),
+        session_at_100=_beside(tried, shoppers, shops.around, SESSION_SHARE, now=now),
+    )
 
 
-def _beside(shop: Shop, shoppers: Sequence[Shopper], share: float, *, now: dt.datetime) -> float | None:
+def _beside(
+    shop: Shop,
+    shoppers: Sequence[Shopper],
+    near_to: Callable[[Shop, Sequence[int]], Floats],
+    share: float,
+    *,
+    now: dt.datetime,
+) -> float | None:
     """Return how much `mixed` has of the exact first hundred, beside the products somebody bought last."""
     shares = []
     for shopper in shoppers:
         item, _ = shopper.purchases(shop.index)
         last = list(dict.fromkeys(item[::-1].tolist()))[:LAST]
         own = personal(shop, shopper, now=now)
-        near = paired(shop, last) if share == CART_SHARE else shops.around(shop, last) if last else None
-        if near is None or own is None or not np.ptp(near):
+        if not last or own is None or not np.ptp(near := near_to(shop, last)):
             continue
         wanted = _first(share * quick.standard(near) + (1 - share) * quick.standard(own), shop.in_stock)
-        none = np.zeros(0, dtype=np.int64)
-        found = mixed(shop, shopper, near, share, now=now, fits=shop.in_stock, count=100, more=none)
+        found = mixed(shop, shopper, near, share, Sought(shop.in_stock, 100), now=now)
         at = wanted if found is None else found.places[_first(found.scores, shop.in_stock[found.places])]
         shares.append(np.isin(wanted, at).mean())
     return float(np.mean(shares)) if shares else None

@@ -92,7 +92,7 @@ def promote(models: Path, version: str) -> str | None:
 
 
 def keep(models: Path) -> None:
-    """Let the model that answers go on answering when newer ones come: from answering on only `promote` changes it."""
+    """Let the model that answers go on answering when newer ones come: from now on only `promote` changes it."""
     history, answering = _history(models), current(models)
     if not history and answering is not None:
         _write(models, FILE, [answering.name])
@@ -112,7 +112,7 @@ def try_out(models: Path, version: str, *, share: float) -> None:
 
 
 def canary(models: Path) -> Canary | None:
-    """Return what is tried out answering; None for nothing, and while it is not there yet. Raises ModelError."""
+    """Return what is tried out now; None for nothing, and while it is not there yet. Raises ModelError."""
     told = _read(models / MODEL / CANARY)
     if told is None:
         return None

@@ -18,7 +18,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +30,7 @@ from habitue.model import blend, quick
 from habitue.model.past import Floats, Histories, Ints
 from habitue.prepare.replay import EPOCH
 from habitue.serve import shop as shops
-from habitue.serve.personal import CART_SHARE, SESSION_SHARE, alone, mixed, paired, personal, shortened
+from habitue.serve.personal import CART_SHARE, SESSION_SHARE, Sought, alone, mixed, paired, personal, shortened
 from habitue.serve.problems import Problem
 from habitue.serve.rules import PLACEMENTS, Rule
 from habitue.serve.shop import Shop
@@ -254,10 +253,12 @@ def _placed(
     around, near = _around(shop, shopper, question, now)
     share = 0.0 if around is None else CART_SHARE if place == "cart" else SESSION_SHARE
     if shopper is not None and shop.shortlist is not None and not question.price:
-        raised, more = _raised(shop, rules)
-        asked: dict[str, Any] = {"now": now, "fits": fits, "more": more, "raised": raised}
-        asked["count"] = min(_wide(question), int(np.count_nonzero(fits)))
-        short = shortened(shop, shopper, **asked) if around is None else mixed(shop, shopper, around, share, **asked)
+        raised, pinned = _raised(shop, rules)
+        sought = Sought(fits, min(_wide(question), int(np.count_nonzero(fits))), pinned, raised)
+        if around is None:
+            short = shortened(shop, shopper, sought, now=now)
+        else:
+            short = mixed(shop, shopper, around, share, sought, now=now)
         if short is not None:
             return _Placed(short.scores, "blend", near=near, among=short.places)
     own = None if shopper is None else personal(shop, shopper, now=now)
