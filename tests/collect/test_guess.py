@@ -268,13 +268,26 @@ def test_column_names_that_toml_must_escape(tmp_path):
     [
         ("a,b\n", "there is no row with anything in it"),
         ("a,b\n,\n", "there is no row with anything in it"),
-        ("colour,size\nred,4\n", "no column tells when something happened.*'colour', 'size'.*by hand"),
+        ("colour,size\nred,4\n", "no column tells when something happened.*'colour', 'size'[)].*by hand"),
+        ("user,then\na,2024-01-03\nb,soon\nc,later\n", "'user', 'then'; 'then' is nearest: 33% of it reads as times"),
     ],
 )
 def test_what_nobody_can_guess_is_one_sentence(tmp_path, content, words):
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(InputError, match=words):
         collect.guess(tmp_path / "a.csv")
+
+
+def test_a_column_that_is_called_a_time_may_hold_bad_rows(tmp_path):
+    rows = ["a,p1,2024-01-03", "b,p2,13.2024", "c,p3,2024-02-03", "d,p1,someday", "e,p1,2024-02-09"]
+    dates, odd = tmp_path / "dates.csv", tmp_path / "odd.csv"
+    dates.write_text("customer,product,date\n" + "\n".join(rows) + "\n")
+    odd.write_text("customer,product,odd\n" + "\n".join(rows) + "\n")
+    found, text = mapping(tmp_path, dates)
+    assert found.columns["at"] == "date"
+    assert "3 of them would be accepted" in text and "2 x bad time" in text
+    with pytest.raises(InputError, match="'odd' is nearest: 60% of it reads as times"):
+        collect.guess(odd)
 
 
 def test_ids_that_repeat_are_no_ids(tmp_path):

@@ -201,9 +201,11 @@ def _what(source: Source, found: dict[str, Profile], columns: list[Profile]) -> 
     if "text" in has or "label" in has:
         return "examples"
     names = ", ".join(repr(p.name) for p in columns[:12])
+    nearly = max(columns, key=lambda p: p.times)
+    near = f"; {_list([nearly.name])} is nearest: {nearly.times:.0%} of it reads as times" if nearly.times else ""
     raise InputError(
         source.name,
-        found=f"no column tells when something happened, or which product a row describes (columns: {names})",
+        found=f"no column tells when something happened, or which product a row describes (columns: {names}{near})",
         consequence="Nobody can guess what the rows are",
         remedy="Write a mapping by hand (docs/mapping.md), or export the file with its dates",
     )

@@ -67,6 +67,7 @@ class Profile:
     decimal_comma: bool = False
     currencies: tuple[str, ...] = ()
     formats: list[str] = field(default_factory=list)  # of times, the commonest first; "iso" among them
+    times: float = 0.0  # share of values that read as times
     offsets: float = 0.0  # share of times that carry one
     ambiguous: bool = False  # days and months cannot be told apart
     day_first: bool = False
@@ -248,7 +249,8 @@ def _look_at_times(profile: Profile, text: pl.Series) -> None:
             profile.day_first = best.startswith("%d")
         counts[best] = tried[best]
         left = left.filter(_moments(left, best).is_null())
-    if sum(counts.values()) >= 0.8 * len(text):
+    profile.times = sum(counts.values()) / len(text)
+    if profile.times >= (0.5 if profile.plain in _NAMES["at"] else 0.8):  # a name that says so makes up for bad rows
         profile.formats = sorted(counts, key=lambda f: -counts[f])
         profile.offsets = float((text.str.contains(r"\d(?:Z| ?UTC| ?GMT| ?[+-]\d{2}:?\d{2})$")).mean() or 0.0)  # type: ignore[arg-type]
 
