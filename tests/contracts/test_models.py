@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 import habitue.model
 from habitue import prepare
 from habitue.collect import synthetic
-from habitue.core.errors import ModelError
+from habitue.core.errors import ModelError, SettingsError
 from habitue.core.runtime import Runtime
 from habitue.core.schemas import FEATURES
 from habitue.encode import text
@@ -349,6 +349,25 @@ def test_words_that_are_no_numbers_are_refused_or_not_read(model):
     else:
         answers(model, state, broken)
         assert reads(config(model)) == ["events"]
+
+
+WRONG = {  # numbers of the settings that a shop writes into habitue.toml, of which no model can be made
+    "popular": {"half_life_days": -1.0, "background": -0.1},
+    "neighbours": {"history_half_life_days": 0.0, "neighbours": 0, "shrink": -1.0},
+    "rules": {"window": 0, "half_life_days": -1.0},
+    "ease": {"most": -1, "half_life_days": 0.0},
+    "slist": {"window": -1, "ahead": -1, "words": -5.0},
+    "trees": {"leaves": 1, "rows": 0.0, "columns": 1.5, "usual_trees": 0, "tweedie_power": 2.0},
+    "behaviour": {"width": 0, "heads": 3, "blocks": 0, "window": 0, "content": -1, "questions": 0, "passes": 0.0}
+    | {"learning_rate": -1.0, "taught": 2.0},
+}
+
+
+@pytest.mark.parametrize("name, setting", [(name, setting) for name, some in WRONG.items() for setting in some])
+def test_settings_that_mean_nothing_are_refused_in_words(name, setting):
+    model = importlib.import_module(f"habitue.model.{name}")
+    with pytest.raises(SettingsError, match=rf"^model\.{name}, settings? .*'{setting}'"):
+        model.Config(**{setting: WRONG[name][setting]})
 
 
 def crowd(many: int) -> Past:

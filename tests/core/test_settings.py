@@ -1,11 +1,12 @@
 import datetime as dt
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from habitue.core.errors import SettingsError
-from habitue.core.settings import Choice, fill, moment, read_toml, space, tuned
+from habitue.core.settings import Choice, check_range, fill, moment, read_toml, space, tuned
 
 
 @dataclass(frozen=True)
@@ -133,3 +134,27 @@ def test_what_may_be_tuned_stands_where_the_setting_stands():
         "neighbours": Choice(10, 1000, whole=True),
         "weighting": Choice(values=("none", "bm25")),
     }
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1" + "0" * 400])
+def test_a_number_that_is_none_is_refused(tmp_path, number):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(f"rate = {number}")
+    with pytest.raises(SettingsError, match=r"^plan\.toml\.rate: .* is not a finite number"):
+        fill(Outer, read_toml(plan), where="plan.toml")
+
+
+@pytest.mark.parametrize(
+    "asked, right, wrong, words",
+    [
+        ("positive", [1e-9, 5], [0, -1.0, math.nan, math.inf], "above 0"),
+        ("not_negative", [0, 7.5], [-1e-9, math.nan, math.inf], "of 0 or more"),
+        ("share", [0, 0.5, 1], [-0.1, 1.1, math.nan], "from 0 to 1"),
+    ],
+)
+def test_a_number_is_held_to_what_it_can_mean(asked, right, wrong, words):
+    for number in right:
+        check_range(Outer(number), **{asked: ("rate",)})
+    for number in wrong:
+        with pytest.raises(SettingsError, match=rf"setting 'rate': {number} stands where a number {words}"):
+            check_range(Outer(number), **{asked: ("rate",)})

@@ -29,17 +29,8 @@ def shops():
 
 @pytest.fixture
 def shop(make_past, shops):
-    """Return a past of 12 users of 0 to 45 sets at odd moments, some given back, some only looked at."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for user in range(1, 12):
-        days = np.sort(rng.uniform(0.1, 300, rng.integers(1, 46)))[::-1]
-        for day in days:
-            basket = "".join(sorted(rng.choice(list(ITEMS), rng.integers(1, 5), replace=False)))
-            kind = [PURCHASE, PURCHASE, REFUND, "Product Viewed"][rng.integers(4)]
-            rows.append((user, float(day), basket, kind, float(rng.integers(-400, 4000)) / 100))
-    past = make_past(*rows, items=ITEMS, users=range(12))
-    assert np.diff(past.histories.set_start).max() > 4 * TINY.window
+    """Return a past, and (mixer, clock) -> a model trained on it."""
+    past = past_of(make_past, days=300)
 
     def trained(mixer, clock):
         if (mixer, clock) not in shops:
@@ -47,6 +38,20 @@ def shop(make_past, shops):
         return past, shops[mixer, clock]
 
     return trained
+
+
+def past_of(make_past, days):
+    """Return a past of 12 users of 0 to 45 sets at odd moments, some given back, some only looked at."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(1, 12):
+        for day in np.sort(rng.uniform(0.1, days, rng.integers(1, 46)))[::-1]:
+            basket = "".join(sorted(rng.choice(list(ITEMS), rng.integers(1, 5), replace=False)))
+            kind = [PURCHASE, PURCHASE, REFUND, "Product Viewed"][rng.integers(4)]
+            rows.append((user, float(day), basket, kind, float(rng.integers(-400, 4000)) / 100))
+    past = make_past(*rows, items=ITEMS, users=range(12))
+    assert np.diff(past.histories.set_start).max() > 4 * TINY.window
+    return past
 
 
 def fitted(past, mixer, clock):
@@ -88,6 +93,18 @@ def test_it_is_the_score_of_the_whole_history(shop, mixer, clock):
     assert whole.std(axis=0).min() > 0.01  # users differ
     assert not clock or state.again
     np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-4)
+
+
+@every_mixer
+def test_a_shop_known_for_more_than_a_year_is_told_the_season(make_past, mixer):
+    past = past_of(make_past, days=900)
+    state = fitted(past, mixer, True)
+    assert state.season
+    reader = live.reader(state, past)
+    found = [live.ask(reader, appended(reader, past, user), at=past.day) for user in range(12)]
+    np.testing.assert_allclose(found, behaviour.score(state, past), rtol=1e-4, atol=1e-4)
+    blind = behaviour.score(dataclasses.replace(state, season=False), past)
+    assert np.abs(blind - found).max() > 0.01  # it is read
 
 
 @every_mixer

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -306,6 +307,15 @@ def test_steps_that_grow_slower_end_at_the_budget(monkeypatch):
     assert train.run(model, slower, schedule, seed=1, budget_s=100).steps == 37  # 30 at a second each, 7 at ten
 
 
+@pytest.mark.slow
+def test_processes_of_one_training_end_together_at_their_budget(tmp_path):
+    """One of the two is slower: by its own clock each would end at another step, and one wait for the other."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*command, __file__, tmp_path], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=100)
+    one, other = (int((tmp_path / f"{rank}.txt").read_text()) for rank in (0, 1))
+    assert train.TIMED < one == other < 2000
+
+
 def test_no_budget_is_no_limit():
     model = start()
     assert train.run(model, loss_of(model), SCHEDULE, seed=1).steps == 40
@@ -374,9 +384,33 @@ def test_large_gradients_are_cut():
     assert norms[0] > 1e5 and model.weight.grad.norm() <= train.CLIP
 
 
-if __name__ == "__main__":  # what test_a_killed_process_goes_on_bit_for_bit kills: it kills itself after step 17
+def one_of_two(folder: Path) -> None:
+    torch.distributed.init_process_group("gloo")
+    rank, model = torch.distributed.get_rank(), start()
+
+    def loss(step):
+        until = time.process_time() + (0.001, 0.02)[rank]
+        while time.process_time() < until:
+            pass
+        value, targets = loss_of(model)(step)
+        return value / 2, targets
+
+    steps = train.Schedule(steps=2000, learning_rate=0.05)
+    done = train.run(model, loss, steps, seed=1, budget_s=(1.0, 1.2)[rank], rank=rank, world=2).steps
+    (folder / f"{rank}.txt").write_text(str(done))
+    torch.distributed.destroy_process_group()
+
+
+def killed_after_step_17(folder: Path, every: bool) -> None:
     run(
-        Path(sys.argv[1]),
-        schedule=dataclasses.replace(SCHEDULE, recipe=EVERY if sys.argv[2] == "True" else train.Recipe()),
+        folder,
+        schedule=dataclasses.replace(SCHEDULE, recipe=EVERY if every else train.Recipe()),
         progress=lambda done, *_: os.kill(os.getpid(), signal.SIGKILL) if done == 17 else None,
     )
+
+
+if __name__ == "__main__":  # what the tests start as processes of their own
+    if len(sys.argv) == 2:
+        one_of_two(Path(sys.argv[1]))
+    else:
+        killed_after_step_17(Path(sys.argv[1]), sys.argv[2] == "True")

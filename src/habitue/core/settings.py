@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 import reprlib
-import sys
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,13 +90,43 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     elif hint is Any:
         return value
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if abs(value) <= sys.float_info.max or isinstance(value, float):  # TOML has integers of any length
-            return float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # TOML has integers of any length
+            number = math.inf
+        if not math.isfinite(number):  # and it has nan and inf, which no setting means
+            raise _wrong(value, "a finite number", where)
+        return number
     elif hint is dt.datetime and isinstance(value, str | dt.date | dt.datetime):
         return _moment(value, where)
     elif isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     raise _wrong(value, getattr(hint, "__name__", hint), where)
+
+
+def check_range(
+    settings: Any, *, positive: Iterable[str] = (), not_negative: Iterable[str] = (), share: Iterable[str] = ()
+) -> None:
+    """Hold numbers of a settings dataclass to what they can mean; for its `__post_init__`.
+
+    `positive`: above 0; `not_negative`: 0 or more; `share`: from 0 to 1. Raises SettingsError for the first that is
+    not.
+    """
+    kinds: tuple[tuple[Iterable[str], Callable[[float], bool], str], ...] = (
+        (positive, lambda number: number > 0, "above 0"),
+        (not_negative, lambda number: number >= 0, "of 0 or more"),
+        (share, lambda number: 0 <= number <= 1, "from 0 to 1"),
+    )
+    for names, means, wanted in kinds:
+        for name in names:
+            value = getattr(settings, name)
+            if not means(value) or math.isinf(value):
+                raise SettingsError(
+                    f"{type(settings).__module__.removeprefix('habitue.')}, setting '{name}'",
+                    found=f"{_shown(value)} stands where a number {wanted} is asked for",
+                    consequence="There is nothing that this could mean",
+                    remedy=f"Write a number {wanted}, or leave the setting out",
+                )
 
 
 def _wrong(value: Any, wanted: object, where: str) -> SettingsError:

@@ -36,9 +36,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from habitue.core.errors import ModelError
+from habitue.core.errors import ModelError, SettingsError
 from habitue.core.runtime import Runtime
-from habitue.core.settings import tuned
+from habitue.core.settings import check_range, tuned
 from habitue.model import blocks, fuse, knowledge, seeds, slist, teacher, train
 from habitue.model.batches import Batch, Questions, collate, first_in_sight, kind_places, known, told
 from habitue.model.encoder import AGAIN_DAYS, TREND_DAYS, Model
@@ -79,6 +79,22 @@ class Config:
     loss: str = "softmax"  # or "gbce", for which a few products drawn at random stand for all others
     recipe: train.Recipe = field(default_factory=train.Recipe)
     fusion: fuse.Config = field(default_factory=fuse.Config)  # how the products' modalities become their vectors
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no network has. Raises SettingsError."""
+        check_range(
+            self,
+            positive=("width", "blocks", "heads", "window", "questions", "passes", "learning_rate"),
+            not_negative=("dropout", "content", "seed", "steps"),
+            share=("taught",),
+        )
+        if self.width % self.heads:
+            raise SettingsError(
+                "model.behaviour, settings 'width' and 'heads'",
+                found=f"{self.width} numbers for {self.heads} heads",
+                consequence="Every head takes the same part of a vector, and here something would be left",
+                remedy="Take a width that the number of heads divides",
+            )
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "behaviour on sequences".

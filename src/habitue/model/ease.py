@@ -17,7 +17,7 @@ from scipy.linalg import lapack
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
-from habitue.core.settings import tuned
+from habitue.core.settings import check_range, tuned
 from habitue.model.past import FOR_EVER, Floats, Past, check_words, columns, freshness, most_bought, places, purchases
 
 ANSWERS = frozenset({"rank"})
@@ -37,6 +37,12 @@ class Config:
     window_days: float = 30.0
     trend: float = tuned(0.35, 0, 1)  # 0 = fading products keep their place
     most: int = MOST  # products of the table
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing here. Raises SettingsError."""
+        check_range(
+            self, positive=("half_life_days", "history_half_life_days", "window_days", "most"), not_negative=("words",)
+        )
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "sequences".

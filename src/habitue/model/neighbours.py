@@ -19,7 +19,7 @@ import scipy.sparse as sp
 
 from habitue.core.errors import SettingsError
 from habitue.core.runtime import Runtime
-from habitue.core.settings import tuned
+from habitue.core.settings import check_range, tuned
 from habitue.model.past import FOR_EVER, Floats, Past, check_words, columns, freshness, places, purchases
 
 ANSWERS = frozenset({"rank"})
@@ -44,7 +44,9 @@ class Config:
     trend: float = tuned(0.25, 0, 1)  # 0 = fading products keep their place
 
     def __post_init__(self) -> None:
-        """Refuse a weighting that does not exist."""
+        """Refuse a weighting that does not exist, and numbers that mean nothing here. Raises SettingsError."""
+        positive = ("half_life_days", "history_half_life_days", "sharpen", "neighbours", "window_days")
+        check_range(self, positive=positive, not_negative=("shrink", "people", "words"))
         if self.weighting not in ("cosine", "bm25"):
             raise SettingsError(
                 "model.neighbours.Config.weighting",

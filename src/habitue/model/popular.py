@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from habitue.core.runtime import Runtime
-from habitue.core.settings import tuned
+from habitue.core.settings import check_range, tuned
 from habitue.model.past import FOR_EVER, PURCHASE, Floats, Past, columns, places, purchases
 
 ANSWERS = frozenset({"rank"})
@@ -29,6 +29,10 @@ class Config:
     half_life_days: float = tuned(365.0, 1, FOR_EVER, log=True)
     lift: float = tuned(0.3, 0, 1)  # how far a product's present trend moves a repeat; 0 = not at all
     background: float = tuned(0.2, 0.01, 10, log=True)  # weight of the trend for products the user never bought
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing here. Raises SettingsError."""
+        check_range(self, positive=("window_days", "half_life_days"), not_negative=("lift", "background"))
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py): everything ever bought counts.

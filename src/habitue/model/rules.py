@@ -13,7 +13,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from habitue.core.runtime import Runtime
-from habitue.core.settings import tuned
+from habitue.core.settings import check_range, tuned
 from habitue.model.neighbours import ROWS_A_BLOCK, largest
 from habitue.model.past import FOR_EVER, PURCHASE, Floats, Past, columns, freshness, places, purchases
 
@@ -31,6 +31,10 @@ class Config:
     successors: int = 200  # kept for each item
     window_days: float = 30.0
     trend: float = tuned(0.25, 0, 1)  # 0 = fading products keep their place
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing here. Raises SettingsError."""
+        check_range(self, positive=("half_life_days", "history_half_life_days", "window", "successors", "window_days"))
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "sequences".

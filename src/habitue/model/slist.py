@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from habitue.core.runtime import Runtime
-from habitue.core.settings import tuned
+from habitue.core.settings import check_range, tuned
 from habitue.model.ease import MOST, ROWS_A_BLOCK, add, add_words, inverse
 from habitue.model.past import (
     FOR_EVER,
@@ -52,6 +52,11 @@ class Config:
     window_days: float = 30.0
     trend: float = tuned(0.15, 0, 1)  # 0 = fading products keep their place
     most: int = MOST  # products of the table
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing here. Raises SettingsError."""
+        positive = ("half_life_days", "history_half_life_days", "window", "ahead", "window_days", "most")
+        check_range(self, positive=positive, not_negative=("around", "words", "fade"))
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "sequences".

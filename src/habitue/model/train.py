@@ -140,7 +140,7 @@ def run(
 
     `budget_s`: CPU-seconds of the process. After TIMED steps the schedule is cut to the steps that fit into what is
     left, so that the learning rate still falls to 0; should they take longer than the first ones, training ends at
-    the budget with the weights it has.
+    the budget with the weights it has. Of several processes the mean of their clocks and budgets counts.
 
     On an accelerator that has bfloat16 the loss is formed under autocast. Raises ModelError when a loss or gradient is
     no number any more, and when memory ends.
@@ -156,7 +156,8 @@ def run(
     model.train()
     while book.done < schedule.steps and not _waited_enough(book, recipe):
         if budget_s is not None and book.done > first:
-            schedule = _affordable(schedule, book.done, book.done - first, book.cpu_s - cpu_s, budget_s)
+            spent_s, all_s = _agreed(model, world, book.cpu_s - cpu_s, budget_s)
+            schedule = _affordable(schedule, book.done, book.done - first, spent_s, all_s)
             if book.done >= schedule.steps:
                 break
         step = book.done
@@ -248,6 +249,16 @@ def _add_up(model: nn.Module, loss: Tensor, targets: int) -> tuple[float, int]:
     for parameter, gradient in zip(every, torch.split(flat[2:], [p.numel() for p in every]), strict=True):
         parameter.grad = gradient.view_as(parameter)
     return float(flat[0]), int(flat[1])
+
+
+def _agreed(model: nn.Module, world: int, *numbers: float) -> list[float]:
+    """Return the means over all processes: one that ended by its own clock would leave the others waiting for it."""
+    if world == 1:
+        return list(numbers)
+    told = torch.tensor(numbers, device=next(model.parameters()).device)
+    torch.distributed.all_reduce(told)
+    means: list[float] = (told / world).tolist()
+    return means
 
 
 def _affordable(schedule: Schedule, done: int, timed: int, spent_s: float, budget_s: float) -> Schedule:

@@ -26,6 +26,7 @@ from scipy.special import expit, logit
 from habitue.core.errors import ModelError, SettingsError
 from habitue.core.runtime import Runtime
 from habitue.core.schemas import FEATURES
+from habitue.core.settings import check_range
 from habitue.model.past import Past
 from habitue.prepare import impute, recipe
 
@@ -57,7 +58,16 @@ class Config:
     prepare: str = ""  # of the features, e.g. "impute=median,outliers=winsorise" (prepare/recipe.py); "" = as they are
 
     def __post_init__(self) -> None:
-        """Refuse preparations that are not there."""
+        """Refuse numbers that grow no tree, and preparations that are not there. Raises SettingsError."""
+        positive = ("learning_rate", "columns", "rows", "most_trees", "usual_trees", "patience", "boosters")
+        check_range(self, positive=positive, not_negative=("rows_in_leaf", "ridge"), share=("columns", "rows"))
+        if self.leaves < 2 or not 1 <= self.tweedie_power < 2:
+            raise SettingsError(
+                "model.trees, settings 'leaves' and 'tweedie_power'",
+                found=f"{self.leaves} leaves, a power of {self.tweedie_power:g}",
+                consequence="No tree can be grown so",
+                remedy="Write 2 leaves or more, and a power from 1 to below 2",
+            )
         asked = recipe.parse(self.prepare)
         if asked.generate is not None:
             raise SettingsError(
