@@ -52,7 +52,7 @@ def page(folder: Path) -> str:
 
 def _document(document: Mapping[str, Any], file: Path) -> list[str]:
     rows = document["rows"]
-    lines = [f"### {document['dataset']}, {document['protocol']}", ""]
+    lines = [f"### {document['dataset']}, {document['protocol']}{_told_apart(rows, file)}", ""]
     if "sentence" in document:
         lines += [document["sentence"], ""]
     if document["protocol"] == "fusion":  # several rows a model: what each reads is part of its name
@@ -65,6 +65,15 @@ def _document(document: Mapping[str, Any], file: Path) -> list[str]:
             lines += _table(some)
     lines += [f"[{file.name}](../{file.as_posix()}), {document['machine']}, {_revision(document['commit'])}", ""]
     return lines
+
+
+def _told_apart(rows: Sequence[Mapping[str, Any]], file: Path) -> str:
+    """Return what the models of a ranking read, and its seeds: one file of data has several such tables."""
+    if not file.name.startswith("ranking-"):
+        return ""
+    read = dict.fromkeys(sense for row in rows for sense in row["modalities"])
+    seeds = max(row["seeds"] for row in rows)
+    return f", {' and '.join('ids' if one == 'events' else one for one in read)}" + f", {seeds} seeds" * (seeds > 1)
 
 
 def _reads(row: Mapping[str, Any]) -> str:

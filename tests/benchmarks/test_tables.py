@@ -43,6 +43,15 @@ def test_models_stand_best_first_with_their_interval_and_cost(tmp_path):
     assert "revision ccccccc" in lines[-2]
 
 
+def test_rankings_of_one_file_are_told_apart():
+    """Ids alone, with content, of several seeds: nobody should have to guess which table is which."""
+    titles = [line for line in TABLES["page"](ROOT / "benchmarks").splitlines() if line.startswith("### ")]
+    ranked = [title for title in titles if "leave-one-out" in title and "refit" not in title]
+    assert len(ranked) > 4 and len(set(ranked)) == len(ranked)
+    assert "### Beauty_sequences, leave-one-out, ids" in ranked
+    assert "### Beauty_sequences, leave-one-out, ids and text, 3 seeds" in ranked
+
+
 def test_a_bench_of_fusion_is_one_table(tmp_path):
     def row(modalities, fusion, slice_, mean, metric="ndcg@10"):
         return dict(model="net", fusion=fusion, modalities=modalities, slice=slice_, metric=metric, mean=mean,
