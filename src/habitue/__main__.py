@@ -1,5 +1,16 @@
-"""`python -m habitue`: the command where its script is not on the path."""
+"""The command `habitue`, which is `python -m habitue` too."""
 
-from habitue.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Load the command line and run it; Ctrl-C while it loads ends it without a word, for nothing was begun."""
+    try:
+        from habitue.cli import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -111,8 +111,12 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_same_command_completes(shop,
     many = pl.concat([orders.with_columns(order=pl.format("{}-{}", "order", pl.lit(i))) for i in range(60)])
     many.write_csv(folder / "many.csv")
     command = [HABITUE, "import", "many.csv", "--mapping", "orders.toml", "-w", "shop"]
-    for wait in (0.6, 1.2):
+    lock = shop / "state" / ".import.lock"
+    for wait in (0.0, 0.6):
         process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 60
+        while not (lock.exists() and lock.read_text() == str(process.pid)) and time.monotonic() < until:
+            time.sleep(0.01)
         time.sleep(wait)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=120)

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -28,6 +29,17 @@ def test_a_document_holds_what_the_schema_says():
         "model": "popular", "fusion": None, "modalities": ["events"], "slice": "all", "metric": "hit@10", "mean": 0.5,
         "n": 100, "seeds": 1, "cpu_s": 1.5, "peak_mb": None,
     }  # fmt: skip
+
+
+def test_the_accelerator_is_named_where_there_is_one(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    without = bench.machine()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Accelerator 9")
+    assert bench.machine() == f"{without}, Accelerator 9"
+    monkeypatch.delitem(sys.modules, "torch")
+    assert bench.machine() == without
 
 
 def test_one_file_a_data_set_and_protocol_replaced_whole(tmp_path):

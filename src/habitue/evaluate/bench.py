@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -70,9 +71,11 @@ def save(document: Mapping[str, Any], path: Path) -> Path:
 
 
 def machine() -> str:
-    """Return system, processor, cores and memory in words; no name, no user."""
+    """Return system, processor, cores, memory and the accelerator that torch would take, in words; no name, no user."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores, {memory:.0f} GB"
+    told = f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores, {memory:.0f} GB"
+    torch = sys.modules.get("torch")  # where it was not loaded nothing ran on an accelerator
+    return f"{told}, {torch.cuda.get_device_name()}" if torch is not None and torch.cuda.is_available() else told
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
