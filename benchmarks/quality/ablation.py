@@ -87,7 +87,8 @@ BEAUTY: Mapping[str, Change] = {
     "gated attention": ({"mixer": "gated"}, nothing),
     "linear recurrence": ({"mixer": "recurrent"}, nothing),
     "one block": ({"blocks": 1}, nothing),
-    "taught by SLIST": ({"taught": 0.3}, nothing),
+    "not taught by SLIST": ({"taught": 0.0}, nothing),
+    "gBCE": ({"loss": "gbce"}, nothing),
 }
 LEDGER: Mapping[str, Change] = {
     WHOLE: ({}, nothing),
