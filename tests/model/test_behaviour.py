@@ -275,6 +275,20 @@ def test_a_sample_of_all_products_is_the_whole_softmax(clock, monkeypatch):
     assert recall(behaviour.score(state, past_at())[asked], wanted[asked], 5) > 0.6  # all of them: above 0.65
 
 
+def test_a_catalogue_above_the_limit_is_learnt_from_a_sample():
+    """50,001 products, all but 40 never sold: a step's softmax goes over 8,192 of them."""
+    small = past_at()
+    more = tuple(f"z{n:05d}" for n in range(objective.FULL + 1 - len(small.items)))
+    words = None if small.words is None else sp.vstack([small.words, sp.csr_matrix((len(more), small.words.shape[1]))])
+    past = dataclasses.replace(small, items=small.items + more, words=words)
+    state = behaviour.fit(past, TINY, runtime=RUNTIME)
+    wanted, scores = truth(), behaviour.score(state, past)
+    asked = wanted.any(axis=1)
+    assert scores.shape[1] == objective.FULL + 1 and np.isfinite(scores).all()
+    assert recall(scores[asked][:, : wanted.shape[1]], wanted[asked], 5) > 0.6
+    assert (scores[asked].argmax(axis=1) < len(small.items)).mean() > 0.95  # what was never sold does not come first
+
+
 @pytest.mark.parametrize("clock", [True, False])
 def test_gbce_learns_from_a_few_negatives(clock, monkeypatch):
     monkeypatch.setattr(objective, "GBCE_NEGATIVES", 12)  # of 40 products
