@@ -14,8 +14,10 @@ equations 3 to 6); p50 and p99; what failed; events acknowledged and not in the 
 
 **Flat** is said where the interval holds 0, or the slope is below FLAT of the memory an hour; where the interval is
 wider than WIDE of the memory to each side the run was too short to tell, and that is said. The process in the
-background is another one after each round: where there were several, flat means that none took AGAIN times what the
-first took, each at its highest minute. Exits with 1 when anything failed or is missing, or a process grows.
+background is another one after each round: where there were several, flat means that none took more than AGAIN times
+what the first took, each at its highest minute, and what came meanwhile: a reading holds every event of the lake, as
+training does, so the bytes of those stored since are its own by right. Exits with 1 when anything failed or is missing,
+or a process grows.
 
 Memory rises first, and by right, to bounds: the 4,000 customers met last are put together in memory, and the ids of the
 20,000 met last are known without a look into the file (420 bytes each). So customers come and go here as they do in a
@@ -86,7 +88,8 @@ def soak(shop: habitue.Shop, *, items: int, users: int, rate: float, seconds: fl
     finally:
         server.terminate()
         server.wait(300)
-    stored = shop.space.lake.read(EVENTS, columns=["event_id"]).height - before
+    events = shop.space.lake.read(EVENTS)
+    stored, event_mb = events.height - before, events.estimated_size() / events.height / 1e6
     sent = int(rate * (seconds + answer.WARM_S)) - int(told["failed"])
     times, wall = np.array(told["times"]), np.array(seen)
     found = {
@@ -101,6 +104,7 @@ def soak(shop: habitue.Shop, *, items: int, users: int, rate: float, seconds: fl
     }
     rounds = highest(wall[:, 3], wall[:, 5])
     found |= {f"MB of process {n} in the background, its highest minute": size for n, size in enumerate(rounds, 1)}
+    found["bytes of an event in a reading"] = 1e6 * event_mb
     for name, column in (("server", 1), ("background", 3)):
         slope, half = trend(minutes(wall[:, 0] / 3_600, np.mean), minutes(wall[:, column], np.min))
         size = float(np.median(wall[len(wall) // 2 :, column]))
@@ -109,7 +113,7 @@ def soak(shop: habitue.Shop, *, items: int, users: int, rate: float, seconds: fl
         found[f"% an hour, {name}"] = 100 * slope / size
         found[f"flat, {name}"] = flat(slope, half, size)
     if len(rounds) > 1:
-        found["flat, background"] = float(max(rounds) <= AGAIN * rounds[0])
+        found["flat, background"] = flat_rounds(rounds, stored * event_mb / len(rounds))
     return found
 
 
@@ -136,6 +140,11 @@ def flat(slope: float, half: float, size: float) -> float:
     if half > WIDE * size:
         return float("nan")
     return float(slope - half <= 0 or slope < FLAT * size)
+
+
+def flat_rounds(rounds: list[float], came: float) -> float:
+    """Return 1 = no process took more than the first by more than what came since, 0 = one did; `came`: MB a round."""
+    return float(all(size <= AGAIN * rounds[0] + n * came for n, size in enumerate(rounds)))
 
 
 def trend(hours: np.ndarray, size: np.ndarray) -> tuple[float, float]:

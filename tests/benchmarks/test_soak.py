@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 SOAK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/reliability/soak.py"))
-trend, flat, reported, highest = (SOAK[name] for name in ("trend", "flat", "reported", "highest"))
+trend, flat, flat_rounds, reported, highest = (
+    SOAK[name] for name in ("trend", "flat", "flat_rounds", "reported", "highest")
+)
 
 
 def test_the_slope_is_that_of_the_second_half():
@@ -48,3 +50,10 @@ def test_flat_is_said_of_what_is_flat_and_of_nothing_else(slope, half, told):
 def test_the_interval_stands_beside_its_slope_and_what_is_not_known_is_left_out():
     found = {"MB an hour, server": 3.0, "MB an hour, server, half its interval": 4.0, "flat, server": float("nan")}
     assert reported(found) == [{"metric": "MB an hour, server", "mean": 3.0, "low": -1.0, "high": 7.0}]
+
+
+def test_a_process_in_the_background_may_take_what_came_and_no_more():
+    assert flat_rounds([200.0, 209.0, 190.0], 0.0) == 1.0
+    assert flat_rounds([200.0, 209.0, 215.0], 0.0) == 0.0
+    assert flat_rounds([200.0, 209.0, 215.0], 3.0) == 1.0
+    assert flat_rounds([200.0, 214.0, 215.0], 3.0) == 0.0
