@@ -569,7 +569,9 @@ def one_of_two(folder: Path, clock: bool) -> None:
     state = behaviour.fit(past_at(), dataclasses.replace(STILL, clock=clock), runtime=runtime)
     assert runtime.world == 2
     save_file({n: w.contiguous() for n, w in state.weights.items()}, folder / f"{runtime.rank}.safetensors")
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    os._exit(0)  # while the interpreter ends a thread of gloo aborts now and then (seen once in forty runs)
 
 
 if __name__ == "__main__":  # what the tests start as processes of their own

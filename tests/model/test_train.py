@@ -398,7 +398,9 @@ def one_of_two(folder: Path) -> None:
     steps = train.Schedule(steps=2000, learning_rate=0.05)
     done = train.run(model, loss, steps, seed=1, budget_s=(1.0, 1.2)[rank], rank=rank, world=2).steps
     (folder / f"{rank}.txt").write_text(str(done))
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    os._exit(0)  # while the interpreter ends a thread of gloo aborts now and then (seen once in forty runs)
 
 
 def killed_after_step_17(folder: Path, every: bool) -> None:
