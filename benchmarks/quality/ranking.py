@@ -25,7 +25,7 @@ SPORTS = [
 ML_1M = ["ml1m/sequences_sasrec_order.parquet"]
 ML_100K = ["ml100k/interactions.parquet", "--items", "ml100k/items_multimodal.parquet", "--protocol", "time"]
 BUDGET = ["--cpu-hours", "0.25"]
-NETS = ["--models", "popular,neighbours,rules,ease,slist,als,graph,vae,behaviour,blend"]
+NETS = ["--models", "popular,neighbours,rules,ease,slist,als,graph,vae,gru,cnn,behaviour,blend"]
 TABLES = {
     "beauty": [*BEAUTY, *BUDGET, *NETS],
     "beauty-seeds": [*BEAUTY, "--cpu-hours", "0.75", "--seeds", "3", "--models", "popular,slist,behaviour,blend"],
@@ -34,9 +34,9 @@ TABLES = {
     "ml-1m-seeds": [*ML_1M, "--cpu-hours", "2", "--seeds", "3", "--models", "popular,slist,behaviour,blend"],
     "beauty-refit": [*BEAUTY, *BUDGET, "--refit", "--models", "popular,slist,behaviour,blend"],
     "beauty-ids": [BEAUTY[0], *BUDGET, *NETS],
-    "sports": [*SPORTS, *BUDGET],
-    "ml-1m": [*ML_1M, "--cpu-hours", "0.5"],
-    "ml-100k": [*ML_100K, "--cpu-hours", "0.05"],
+    "sports": [*SPORTS, *BUDGET, *NETS],
+    "ml-1m": [*ML_1M, "--cpu-hours", "0.5", *NETS],
+    "ml-100k": [*ML_100K, "--cpu-hours", "0.05", *NETS],
     "known-beauty": [BEAUTY[0], "--refit", "--models", "neighbours,ease", "--settings", "known-beauty.toml"],
     "known-ml-1m": [*ML_1M, "--refit", "--models", "neighbours,ease", "--settings", "known-ml-1m.toml"],
 }

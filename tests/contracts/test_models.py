@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import functools
 import importlib
+import math
 import pkgutil
 import re
 from types import ModuleType
@@ -360,6 +361,13 @@ WRONG = {  # numbers of the settings that a shop writes into habitue.toml, of wh
     "trees": {"leaves": 1, "rows": 0.0, "columns": 1.5, "usual_trees": 0, "tweedie_power": 2.0},
     "behaviour": {"width": 0, "heads": 3, "blocks": 0, "window": 0, "content": -1, "questions": 0, "passes": 0.0}
     | {"learning_rate": -1.0, "taught": 2.0},
+    "gru": {"width": 0, "hidden": -1, "window": 0, "stretches": 0, "dropout": 1.0},
+    "cnn": {"width": 0, "kernel": 0, "passes": 0.0, "learning_rate": math.nan},
+    "vae": {"hidden": 0, "history_half_life_days": 0.0, "beta": -1.0, "dropout": 1.5},
+    "graph": {"width": 0, "temperature": 0.0, "words": 1.5, "trips": -1},
+    "als": {"factors": 0, "regularization": 0.0, "half_life_days": -1.0, "alpha": -1.0},
+    "clv": {"ridge": -1.0, "least_customers": 0},
+    "states": {"kinds": 0, "days": 0, "prior": 0.0, "states": -1},
 }
 
 

@@ -150,6 +150,7 @@ def test_a_number_that_is_none_is_refused(tmp_path, number):
         ("positive", [1e-9, 5], [0, -1.0, math.nan, math.inf], "above 0"),
         ("not_negative", [0, 7.5], [-1e-9, math.nan, math.inf], "of 0 or more"),
         ("share", [0, 0.5, 1], [-0.1, 1.1, math.nan], "from 0 to 1"),
+        ("part", [0, 0.5], [-0.1, 1, math.nan], "from 0 to below 1"),
     ],
 )
 def test_a_number_is_held_to_what_it_can_mean(asked, right, wrong, words):

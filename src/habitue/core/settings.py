@@ -105,17 +105,23 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def check_range(
-    settings: Any, *, positive: Iterable[str] = (), not_negative: Iterable[str] = (), share: Iterable[str] = ()
+    settings: Any,
+    *,
+    positive: Iterable[str] = (),
+    not_negative: Iterable[str] = (),
+    share: Iterable[str] = (),
+    part: Iterable[str] = (),
 ) -> None:
     """Hold numbers of a settings dataclass to what they can mean; for its `__post_init__`.
 
-    `positive`: above 0; `not_negative`: 0 or more; `share`: from 0 to 1. Raises SettingsError for the first that is
-    not.
+    `positive`: above 0; `not_negative`: 0 or more; `share`: from 0 to 1; `part`: the same without 1. Raises
+    SettingsError for the first that is not.
     """
     kinds: tuple[tuple[Iterable[str], Callable[[float], bool], str], ...] = (
         (positive, lambda number: number > 0, "above 0"),
         (not_negative, lambda number: number >= 0, "of 0 or more"),
         (share, lambda number: 0 <= number <= 1, "from 0 to 1"),
+        (part, lambda number: 0 <= number < 1, "from 0 to below 1"),
     )
     for names, means, wanted in kinds:
         for name in names:

@@ -16,7 +16,7 @@ import threadpoolctl  # comes with scikit-learn
 from habitue.core.errors import ModelError
 from habitue.core.extras import need
 from habitue.core.runtime import Runtime
-from habitue.core.settings import tuned
+from habitue.core.settings import check_range, tuned
 from habitue.model.past import FOR_EVER, Floats, Ints, Past, columns, places, purchases
 
 ANSWERS = frozenset({"rank"})
@@ -35,6 +35,11 @@ class Config:
     alpha: float = tuned(10.0, 1, 100, log=True)  # confidence of a purchase of today; a product never bought has 1
     iterations: int = tuned(15, 5, 30)
     half_life_days: float = tuned(120.0, 7, FOR_EVER, log=True)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing here. Raises SettingsError."""
+        positive = ("factors", "regularization", "half_life_days")
+        check_range(self, positive=positive, not_negative=("alpha", "iterations"))
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py).

@@ -23,6 +23,7 @@ from scipy.stats import nbinom
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
+from habitue.core.settings import check_range
 from habitue.model.past import PURCHASE, REFUND, Past
 
 ANSWERS = frozenset({"churn", "value"})
@@ -37,6 +38,10 @@ class Config:
 
     ridge: float = 1e-3  # pull of the log-parameters towards 0, times their squares: keeps a tiny shop finite
     least_customers: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing here. Raises SettingsError."""
+        check_range(self, positive=("least_customers",), not_negative=("ridge",))
 
 
 @dataclass(frozen=True)

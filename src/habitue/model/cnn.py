@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from habitue.core.runtime import Runtime
-from habitue.core.settings import tuned
+from habitue.core.settings import check_range, tuned
 from habitue.model import streams, train
 from habitue.model.past import Floats, Past
 
@@ -38,6 +38,11 @@ class Config:
     steps: int = 40_000  # at most
     stretches: int = tuned(64, values=(16, 32, 64, 128))  # a step, at most (streams.Course)
     learning_rate: float = tuned(6e-3, 5e-4, 2e-2, log=True)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing here. Raises SettingsError."""
+        positive = ("width", "kernel", "window", "passes", "stretches", "learning_rate")
+        check_range(self, positive=positive, not_negative=("content", "steps"), part=("dropout",))
 
 
 # Without a clock a "day" is one step of a sequence (bench/sequences.py): the pause between two sets is always the same.

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from habitue.core.runtime import Runtime
-from habitue.core.settings import tuned
+from habitue.core.settings import check_range, tuned
 from habitue.model import train
 from habitue.model.bags import Bags, lessons, scores
 from habitue.model.losses import half_is_quick, set_cross_entropy
@@ -56,6 +56,12 @@ class Config:
     steps: int = tuned(300, 100, 3000, log=True)
     queries: int = 1024  # a step
     learning_rate: float = tuned(3e-2, 1e-3, 1e-1, log=True)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing here. Raises SettingsError."""
+        half_lives = ("half_life_days", "history_half_life_days")
+        positive = ("width", "own", *half_lives, "temperature", "queries", "learning_rate")
+        check_range(self, positive=positive, not_negative=("trips", "steps"), share=("words",))
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "graph".

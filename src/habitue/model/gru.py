@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from habitue.core.errors import SettingsError, did_you_mean
 from habitue.core.runtime import Runtime
-from habitue.core.settings import tuned
+from habitue.core.settings import check_range, tuned
 from habitue.model import streams, train
 from habitue.model.past import Floats, Past
 
@@ -42,6 +42,11 @@ class Config:
     steps: int = 40_000  # at most
     stretches: int = tuned(64, values=(16, 32, 64, 128))  # a step, at most (streams.Course)
     learning_rate: float = tuned(6e-3, 5e-4, 2e-2, log=True)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing here. Raises SettingsError."""
+        positive = ("width", "hidden", "window", "passes", "stretches", "learning_rate")
+        check_range(self, positive=positive, not_negative=("content", "steps"), part=("dropout",))
 
 
 # Without a clock a "day" is one step of a sequence (bench/sequences.py): the pause between two sets is always the same.

@@ -30,7 +30,7 @@ from scipy.special import gammaln, ndtri
 
 from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
-from habitue.core.settings import tuned
+from habitue.core.settings import check_range, tuned
 from habitue.model import clv
 from habitue.model.past import PURCHASE, REFUND, Ints, Past
 
@@ -58,6 +58,11 @@ class Config:
     steps: int = 150  # of EM, at most
     prior: float = tuned(1.0, 0.1, 30, log=True)  # weight of the priors, in steps of one customer
     least_customers: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing here. Raises SettingsError."""
+        positive = ("most_states", "kinds", "days", "steps", "prior", "least_customers")
+        check_range(self, positive=positive, not_negative=("states",))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from habitue.core.runtime import Runtime
-from habitue.core.settings import tuned
+from habitue.core.settings import check_range, tuned
 from habitue.model import train
 from habitue.model.bags import Bags, lessons, scores
 from habitue.model.fuse import Sum
@@ -51,6 +51,11 @@ class Config:
     steps: int = tuned(400, 200, 4000, log=True)
     queries: int = 512  # a step
     learning_rate: float = tuned(1e-2, 1e-3, 3e-2, log=True)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing here. Raises SettingsError."""
+        positive = ("hidden", "width", "history_half_life_days", "queries", "learning_rate")
+        check_range(self, positive=positive, not_negative=("beta", "content", "steps"), part=("dropout",))
 
 
 # Without a clock a "day" is one step of a user's sequence (bench/sequences.py); LOG.md, "vae".
