@@ -217,6 +217,21 @@ def test_what_is_near_is_on_the_shortlist_and_mixed_as_in_the_exact_list(served,
     assert {3, 16, 17} <= set(found.places.tolist()) and len(found.places) < len(ready.items)
 
 
+def test_what_is_sought_is_what_candidates_are_looked_for_by(served, monkeypatch):
+    """Two products that rules pin and raise: a shortlist that is not told of them would lose them."""
+    ready, _, known = served
+    fits, raised, asked = np.arange(len(ready.items)) != 4, np.arange(len(ready.items)) == 7, []
+
+    def candidates(*_, **told):
+        asked.append(told)
+        return np.unique(told["more"])
+
+    monkeypatch.setattr(shortlist, "candidates", candidates)
+    personal.shortened(ready, known("u0"), personal.Sought(fits, 1, np.array([16]), raised), now=NOW)
+    (told,) = asked
+    assert told["fits"] is fits and told["raised"] is raised and told["count"] == 1 and 16 in told["more"]
+
+
 @pytest.mark.parametrize(
     "rule",
     [
@@ -274,6 +289,14 @@ def test_the_measure_sees_what_is_missed(served, large, monkeypatch):
     assert 0 < worse.at_10 < 0.9 and 0.3 < worse.at_100 < 0.7
     assert 0.3 < worse.cart_at_100 <= 0.8 and 0.3 < worse.session_at_100 <= 0.8
     assert worse.probes == shortlist.PROBES[-1] and sorted(set(asked)) == list(shortlist.PROBES)
+
+
+def test_carts_are_measured_by_orders_and_visits_by_likeness(served, large, monkeypatch):
+    ready, _, _ = served
+    monkeypatch.setattr(personal, "_beside", lambda shop, shoppers, near_to, share, *, now: (near_to, share))
+    told = personal.measured(ready, state.mapped(max(large.state.glob(f"{shops.FOLDER}*"))), now=NOW)
+    assert told.cart_at_100 == (personal.paired, personal.CART_SHARE)
+    assert told.session_at_100 == (shops.around, personal.SESSION_SHARE)
 
 
 def test_a_recall_of_nobody_is_not_shown(served):
