@@ -285,9 +285,14 @@ def test_without_a_closed_horizon_it_ranks_but_does_not_foretell(shop):
 def test_a_row_of_scores_does_not_depend_on_how_many_are_asked(shop, views, monkeypatch):
     names, _ = views
     state = blend.fit(shop, blend.Config(views=names), runtime=RUNTIME)
-    whole = blend.score(state, shop)
+    whole, asked = blend.score(state, shop), []
+    of_view = vars(blend)["_view"]
+    monkeypatch.setattr(blend, "_view", lambda *a: asked.append(len(a[-1].known)) or of_view(*a))
     monkeypatch.setattr(blend, "USERS_A_CALL", 7)
-    assert blend.score(state, shop).tobytes() == whole.tobytes()
+    assert blend.score(state, shop).tobytes() == whole.tobytes() and max(asked) == 7
+    monkeypatch.setattr(blend, "SCORES_A_CALL", 3 * len(shop.items) + 1)  # three people's scores fit into memory
+    asked.clear()
+    assert blend.score(state, shop).tobytes() == whole.tobytes() and max(asked) == 3
 
 
 def test_predictions_are_the_weighted_logits_and_logs(shop, monkeypatch):
