@@ -457,3 +457,45 @@ def test_more_events_than_memory_takes_are_all_taken_and_counted_after_the_next_
             time.sleep(0.05)
             newest = client.get("/v1/users/u0").json()["timeline"][0]["item_ids"]
         assert newest == ["new-29"] and "habitue_events_left_to_reading 0" in client.get("/metrics").text
+
+
+def seen(product, event="Product Viewed", who="u0", number=0, **more):
+    """One event of a tracker an hour ago."""
+    told = {"type": "track", "event": event, "userId": who, "messageId": f"{event}-{product}-{who}-{number}"}
+    return told | {"timestamp": (NOW - dt.timedelta(hours=1)).isoformat(), "properties": {"product_id": product} | more}
+
+
+def test_a_product_nobody_knew_is_read_at_once_and_what_came_meanwhile_counts_on(trained):
+    """Only the new product is a reason to read again here; the purchases come while that reading is under way."""
+    config = desk.Config(look_s=0.05, new_products_s=0.0, lake_s=1e9, at_most_s=1e9)
+    may_read, reading = threading.Event(), threading.Event()
+
+    def read():
+        reading.set()
+        assert may_read.wait(60)
+        return serving.read(trained)
+
+    may_read.set()
+    with TestClient(app.create(trained, read=read, clock=lambda: NOW, answering=config)) as client:
+
+        def ask(**query):
+            return client.get("/v1/recommendations", params=query)
+
+        first, last = (ask(n=50).json()["items"][place]["item_id"] for place in (0, -1))
+        assert ask(placement="similar", item_id="fresh-1").status_code == 404
+        may_read.clear()
+        reading.clear()
+        assert client.post("/v1/batch", json={"batch": [seen("fresh-1")]}).status_code == 200
+        assert reading.wait(60)
+        orders = [
+            seen("", "Order Completed", f"n{n}", order_id=f"o{n}", products=[{"product_id": last, "price": 1}])
+            for n in range(200)
+        ]
+        assert client.post("/v1/batch", json={"batch": orders}).status_code == 200
+        assert ask(n=1).json()["items"][0]["item_id"] == last != first
+        may_read.set()
+        until = time.monotonic() + 60
+        while ask(placement="similar", item_id="fresh-1").status_code == 404 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert ask(placement="similar", item_id="fresh-1").status_code == 200
+        assert ask(n=1).json()["items"][0]["item_id"] == last
