@@ -332,10 +332,37 @@ def test_what_tells_a_repeat_of_fresh_events_goes_with_them(tmp_path, shoppers):
         assert len(everybody.take(rows[3 * turn : 3 * turn + 3])) == 3
         later = laid_out(EVENTS.shape(pl.DataFrame(rows[: 3 * turn + 2], schema=EVENTS.schema)), tmp_path)
         everybody.rebase(later, taken=3 * turn + 2)
-        assert sum(map(len, everybody._same.values())) == everybody.waiting() == 1
+        assert len(everybody.fresh.said) == len(everybody.fresh.newest) == everybody.waiting() == 1
     assert everybody.take([rows[8] | {"event_id": "again"}]) == []  # the fresh one is known still
     everybody.rebase(laid_out(EVENTS.shape(pl.DataFrame(rows, schema=EVENTS.schema)), tmp_path), taken=10)
-    assert everybody._same == {}
+    assert not everybody.fresh.said and not everybody.fresh.newest
+
+
+def test_a_flood_of_repeats_is_bounded_too(shoppers):
+    rows = [row(n, at=START, item_id="a") for n in range(5)]  # under other ids the same event
+    everybody = shoppers([], fresh=3)
+    assert everybody.take(rows) == rows[:1]
+    assert everybody.waiting() == 3 and everybody.behind
+    assert [one["event_id"] for one in everybody.of(1).rows] == ["e0000"]
+
+
+def test_what_is_packed_comes_back_as_it_was(tmp_path, shoppers):
+    """Whatever a row says, of several people mixed, over readings that let go of the older ones."""
+    rng = np.random.default_rng(5)
+    rows = [
+        row(n, at=START + dt.timedelta(microseconds=int(rng.integers(10**12))), user=int(rng.integers(3)), **told)
+        for n in range(60)
+        for told in [[{"item_id": "茶壶"}, {"item_id": None, "query": "tea"}, {"quantity": 2.5, "price": 0.1}][n % 3]]
+    ]
+    everybody = shoppers([])
+    everybody.take(rows)
+    for gone in (0, 7, 7, 31, 60):
+        everybody.rebase(everybody.base, taken=gone)
+        for user in range(3):
+            mine = [one for one in rows[gone:] if one["user_key"] == user]
+            names = [*state.columns(LEDGER), "meant"]
+            assert everybody.fresh.of(user) == [{name: one.get(name) for name in names} for one in reversed(mine)]
+        assert len(everybody.fresh) == 60 - gone
 
 
 def test_somebody_nobody_has_met_has_no_history(shoppers):

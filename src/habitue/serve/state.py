@@ -2,7 +2,8 @@
 
     base     the lake's clean events in one file, a line of JSON each, by person and time, mapped into memory: the
              system's page cache is its bound, and it is written again from the lake at every reading (shop.py)
-    fresh    events since then, as the receiver hands them over; let go when a later base holds them
+    fresh    events since then, as the receiver hands them over, packed into some bytes each; let go when a later base
+             holds them
     hot      the shoppers asked about lately: their sets as arrays and what the flagship made of them, no events; the
              ones asked about longest ago go when there are too many, and are put together again from base and fresh
 
@@ -26,7 +27,10 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
+import marshal
 import mmap
+from array import array
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,13 +57,14 @@ FILE = "live.ndjson"
 HOT = 4_000  # shoppers put together in memory; docs/serve.md says what one takes
 HOT_MB = 512  # of all of them together
 MOST = 20_000  # newest events of a person that are in sight, and as many of those that features are made of
-FRESH = 300_000  # events kept since the last reading, some 650 bytes each
+FRESH = 300_000  # events kept since the last reading, some 300 bytes each
 _ROW_BYTES, _MET_BYTES = 600, 150  # of an event as just read; of one thing met that a declared feature remembers
 Row = dict[str, Any]
 Place = tuple[dt.datetime, str, int]  # an event's place in time: at, event_id, line
 
 _SAID = itemgetter(*(column.name for column in EVENTS.columns if column.name not in NUMBERING))
 _OWN = ("at", "event_id", "line", "kind", "item_id", "quantity", "value")
+_US = dt.timedelta(microseconds=1)
 _WORD = 2**64 - 1
 _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # splitmix64 (Steele, Lea and Flood, 2014)
 
@@ -86,7 +91,7 @@ class Base:
         lines = self.mapped[self.start[i] : self.start[i + 1] - 1]  # but for the last end of a line
         rows: list[Row] = json.loads(b"[%b]" % lines.replace(b"\n", b","))
         for row in rows:
-            row["at"] = replay.EPOCH + dt.timedelta(microseconds=row["at"])
+            row["at"] = replay.EPOCH + row["at"] * _US
         return rows
 
     def mark(self, key: int) -> int:
@@ -147,12 +152,62 @@ def _marks(at: Ints, line: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
 
 def _mark(row: Row) -> int:
     """The same of one event, in plain numbers: NumPy would take ten times as long."""
-    at: int = (row["at"] - replay.EPOCH) // dt.timedelta(microseconds=1)
+    at: int = (row["at"] - replay.EPOCH) // _US
     x = (at + _MIX[0] * (row["line"] + 1)) & _WORD
     x = ((x ^ (x >> 30)) * _MIX[1]) & _WORD
     x = ((x ^ (x >> 27)) * _MIX[2]) & _WORD
     mixed: int = x ^ (x >> 31)
     return mixed
+
+
+@dataclass(slots=True)
+class Fresh:
+    """The events since a reading, packed: as dicts they would take three times the memory.
+
+    And that for minutes only, between shoppers that stay for hours: it would leave the memory full of holes (LOG.md).
+    """
+
+    names: Sequence[str]  # of the columns of a row
+    numbers: array[int] = field(default_factory=lambda: array("q"))  # [n] ascending, of each event
+    hashes: array[int] = field(default_factory=lambda: array("q"))  # [n] of what it says
+    packed: list[bytes] = field(default_factory=list)  # [n] its row and the place of the one before of the same key
+    said: set[int] = field(default_factory=set)  # the hashes
+    newest: dict[int, int] = field(default_factory=dict)  # by the event's own key: place of the newest
+    gone: int = 0  # events let go so far; places count on
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.packed)
+
+    def add(self, number: int, said: int, key: int, row: Row | None) -> None:
+        """Keep one event; of one that is not believed, None, only that it was said."""
+        self.numbers.append(number)
+        self.hashes.append(said)
+        self.said.add(said)
+        if row is None:
+            self.packed.append(b"")
+            return
+        told = [row[name] for name in self.names]
+        told[0] = (told[0] - replay.EPOCH) // _US
+        self.packed.append(marshal.dumps((self.newest.get(key, -1), told)))
+        self.newest[key] = self.gone + len(self.packed) - 1
+
+    def of(self, key: int) -> list[Row]:
+        """Return the rows of a key, newest first."""
+        rows, place = [], self.newest.get(key, -1)
+        while place >= self.gone:
+            place, told = marshal.loads(self.packed[place - self.gone])
+            told[0] = replay.EPOCH + told[0] * _US
+            rows.append(dict(zip(self.names, told, strict=True)))
+        return rows
+
+    def let_go(self, before: int) -> None:
+        """Let go of the events with lower numbers. O(n)."""
+        count = bisect_left(self.numbers, before)
+        del self.numbers[:count], self.hashes[:count], self.packed[:count]
+        self.gone += count
+        self.said = set(self.hashes)
+        self.newest = {key: place for key, place in self.newest.items() if place >= self.gone}
 
 
 @dataclass(slots=True)
@@ -419,19 +474,17 @@ class Shoppers:
     ) -> None:
         self.base, self.persons = base, persons
         self.searches = searches  # to look new searches up in; None = they mean nothing
-        self.fresh: dict[int, list[tuple[int, Row]]] = {}  # by the event's own key, each with its number
         self.taken = 0  # events ever, believed or not
         self._turn = 0  # bases so far
         self.left = -1  # number of the newest event that was not kept
         self._from = 0  # number of the first event that the base does not hold
-        self._waiting = 0  # fresh events
         self._clean, self._declared, self._columns = clean or Clean(), declared, columns(declared)
+        self.fresh = Fresh([*self._columns, "meant"])
         self._most, self._most_bytes, self._most_fresh = hot, hot_mb * 2**20, fresh
         self._hot: OrderedDict[int, Shopper] = OrderedDict()
         self._weight: dict[int, int] = {}  # bytes of each of them, and of all
         self._bytes = 0
         self._latest = -1  # whom was asked about last; what was made of them meanwhile is weighed next time
-        self._same: dict[int, dict[int, int]] = {}  # by key: hash of a fresh event -> its number; a repeat is none
 
     def __len__(self) -> int:
         """Return how many shoppers are put together in memory."""
@@ -442,18 +495,19 @@ class Shoppers:
         self._follow()
         believed = []
         for number, event in enumerate(events, self.taken):
-            if self._waiting >= self._most_fresh:
+            if len(self.fresh) >= self._most_fresh:
                 self.left = number
                 continue
-            if not self._believable(event, number):
+            key, said = event["user_key"], hash(_SAID(event))
+            if not self._believable(event, said):
+                self.fresh.add(number, said, key, None)
                 continue
             believed.append(event)
-            self._waiting += 1
-            row = {name: event[name] for name in self._columns}
+            row: Row = {name: event[name] for name in self._columns}
+            row["meant"] = None
             if self.searches is not None and event["item_id"] is None and event["query"] is not None:
                 (row["meant"],) = search.products(self.searches, [event["query"]])
-            self.fresh.setdefault(event["user_key"], []).append((number, row))
-            key = event["user_key"]
+            self.fresh.add(number, said, key, row)
             for one in (self.persons.person(key), ~key):
                 if (shopper := self._hot.get(one)) is not None:
                     shopper.add(row)
@@ -502,16 +556,12 @@ class Shoppers:
 
         Who is hot is held against the base when asked about next (`of`). O(fresh events).
         """
-        self.base, self._turn = base, self._turn + 1
-        kept = {key: [one for one in told if one[0] >= taken] for key, told in self.fresh.items()}
-        self.fresh = {key: told for key, told in kept.items() if told}
-        self._waiting, self._from = sum(map(len, self.fresh.values())), taken
-        same = {key: {said: n for said, n in met.items() if n >= taken} for key, met in self._same.items()}
-        self._same = {key: met for key, met in same.items() if met}
+        self.base, self._turn, self._from = base, self._turn + 1, taken
+        self.fresh.let_go(taken)
 
     def waiting(self) -> int:
         """Return how many fresh events there are."""
-        return self._waiting
+        return len(self.fresh)
 
     @property
     def behind(self) -> bool:
@@ -535,20 +585,20 @@ class Shoppers:
         """Return a person's events in time, each once."""
         rows: dict[Place, Row] = {}
         for member in self.persons.members(person):
-            for row in (*self.base.of(member), *(row for _, row in self.fresh.get(member, ()))):
+            for row in (*self.base.of(member), *self.fresh.of(member)):
                 rows.setdefault(_place(row), row)
         return [rows[place] for place in sorted(rows)]
 
     def _mark_of(self, person: int, rows: Sequence[Row]) -> int:
         members = self.persons.members(person)
-        if any(member in self.fresh for member in members):
+        if any(member in self.fresh.newest for member in members):
             return sum(map(_mark, rows)) & _WORD
         return sum(self.base.mark(member) for member in members) & _WORD
 
     def _as_before(self, person: int, shopper: Shopper) -> bool:
         """Whether the base holds what a shopper is made of, but for the fresh events."""
         members = self.persons.members(person)
-        fresh = sum(_mark(row) for member in members for _, row in self.fresh.get(member, ()))
+        fresh = sum(_mark(row) for member in members for row in self.fresh.of(member))
         return (sum(self.base.mark(member) for member in members) + fresh) & _WORD == shopper.mark
 
     def _follow(self) -> None:
@@ -556,7 +606,7 @@ class Shoppers:
         for key in self.persons.look():
             self._drop(key)
 
-    def _believable(self, event: Row, number: int) -> bool:
+    def _believable(self, event: Row, said: int) -> bool:
         """Say of one event what `quality.clean` says of it."""
         if (paid := event["kind"] == PURCHASE) or event["kind"] == REFUND:
             quantity, price = event["quantity"], event["price"]
@@ -569,11 +619,7 @@ class Shoppers:
                 (price < 0 and self._clean.negative_prices) or (price == 0 and self._clean.zero_prices)
             ):
                 return False
-        said = hash(_SAID(event))
-        met = self._same.setdefault(event["user_key"], {})
-        repeated = said in met and self._clean.repeats
-        met[said] = number
-        return not repeated
+        return not (self._clean.repeats and said in self.fresh.said)
 
 
 def _place(row: Row) -> Place:
