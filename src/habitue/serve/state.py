@@ -189,7 +189,8 @@ class Fresh:
             return
         told = [row[name] for name in self.names]
         told[0] = (told[0] - replay.EPOCH) // _US
-        self.packed.append(marshal.dumps((self.newest.get(key, -1), told)))
+        written = marshal.dumps((self.newest.get(key, -1), told))
+        self.packed.append(bytes(memoryview(written)))  # copied: what marshal cuts short leaves a hole of a kilobyte
         self.newest[key] = self.gone + len(self.packed) - 1
 
     def of(self, key: int) -> list[Row]:
