@@ -137,6 +137,18 @@ def test_nothing_of_her_is_left_in_any_byte(shop):
     assert not (space.lake.root / erasing.NOTE).exists()
 
 
+def test_what_a_tracker_sent_of_her_and_was_refused_goes_too(shop):
+    space, mine, others = shop
+    keys = [mine["anonymous_id"], others[0], int(f"{mine['user_id']}0")]  # hers, another's, one that begins like hers
+    raw = [f'{{"event_id":"m{i}","price":"x12","extra":{{}},"user_key":{key}}}' for i, key in enumerate(keys)]
+    raw.append(f'{{"user_key": {mine["user_id"]}, "event_id": "m9"}}')
+    space.lake.append(REFUSED, filled(REFUSED, [{"raw": text, "row": 100 + i} for i, text in enumerate(raw)]))
+    receipt = erasing.erase(space, [mine["email"]])
+    assert receipt["complete"] and receipt["rows"]["refused"] == 5
+    left = space.lake.read(REFUSED)["raw"]
+    assert left.filter(left.str.contains("event_id")).to_list() == raw[1:3]
+
+
 def test_everybody_else_is_as_before(shop):
     space, mine, others = shop
     before = {t.name: space.lake.read(t) for t in TABLES if t.name != "identities"}

@@ -146,14 +146,16 @@ def _trained_on(workspace: Workspace, keys: list[int]) -> list[str]:
 
 
 def _refused(workspace: Workspace, person: traces.Person) -> int:
-    """Delete the refused rows that name an order of the person (person columns and words are masked there)."""
+    """Delete the refused rows of the person: those that name one of their orders, and events that trackers sent.
+
+    Of a refused event its person is kept as a key, so that it can be read again (`collect.replay`); the person columns
+    and words of a file are masked.
+    """
     rows = workspace.lake.read(EVENTS, columns=["user_key", "order_id"])
     orders = rows.filter(pl.col("user_key").is_in(list(person.keys)))["order_id"].drop_nulls().unique()
-    words = [*orders, *person.aliases]
-    if not words:
-        return 0
-    cells = "|".join(re.escape(json.dumps(word)) for word in words)
-    return workspace.lake.delete_rows(REFUSED, pl.col("raw").str.contains(cells))
+    cells = [re.escape(json.dumps(word)) for word in (*orders, *person.aliases)]
+    cells.append(rf'"user_key":\s*(?:{"|".join(map(str, person.keys))})\b')
+    return workspace.lake.delete_rows(REFUSED, pl.col("raw").str.contains("|".join(cells)))
 
 
 def _media_of_events(workspace: Workspace, keys: list[int]) -> int:
