@@ -170,7 +170,23 @@ def test_the_report_has_every_part_and_draws(report):
     assert len(report["headline"]["sentences"]) == 3
     spent = sum(max(0.0, d["actual"]) for d in report["spend"]["deciles"])
     assert sum(report["headline"]["money"][k] for k in ("foretold", "missed")) == pytest.approx(spent)
-    assert "No product" in report["launches"]["absent"] or "no product" in report["launches"]["absent"]
+    assert report["launches"]["absent"].startswith("No product of the catalogue has words")  # no module is named
+
+
+def test_what_the_data_is_worth_is_told_with_who_is_known_today(sealed, shop, report):
+    then = dataclasses.replace(shop, known=shop.known.filter(pl.col("user_key") < 50))  # the others came after the cut
+    turn = pl.when(pl.int_range(pl.len()) % 2 == 0)
+    today = dataclasses.replace(
+        shop, raw=shop.raw.with_columns(currency=turn.then(pl.lit("EUR")).otherwise(pl.lit("USD")))
+    )
+    told = {"plan": PLAN, "runtime": machine.detect(seed=0), "dataset": "toy", "currency": "EUR"}
+    again = backtest.opened(sealed, then, today=today, **told)
+    found = [{f["code"]: f["rows"] for f in one["quality"]["findings"]} for one in (again, report)]
+    assert found[0]["no_customer"] == found[1]["no_customer"] > 0
+    assert again["headline"]["money"] == report["headline"]["money"]
+    assert again["headline"]["sentences"][3:] == [
+        "The money: 2 currencies in one table (EUR, USD); no sum of money means anything."
+    ]
 
 
 def test_every_reason_in_the_report_lowers_a_rank(report):

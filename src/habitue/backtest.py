@@ -72,13 +72,15 @@ class Sealed:
 def run(shop: Shop, *, cut: str | dt.date | None = None) -> Path:
     """Back-test a shop on its own past and return the path of the page."""
     started = time.monotonic()
-    tables = pipeline.read(shop.space, shop.plan)
-    as_of = _moment(tables, shop.plan, cut)
+    today = pipeline.read(shop.space, shop.plan)
+    as_of = _moment(today, shop.plan, cut)
     tables = pipeline.read(shop.space, shop.plan, as_of=as_of)  # who was who, and who agreed, at the cut
     runtime = machine.detect(seed=shop.plan.seed)
     sealed = foretell(tables, as_of=as_of, plan=shop.plan, runtime=runtime, folder=shop.space.reports / "sealed")
     name = shop.folder.resolve().name
-    report = opened(sealed, tables, plan=shop.plan, runtime=runtime, dataset=name, currency=shop.space.currency)
+    report = opened(
+        sealed, tables, plan=shop.plan, runtime=runtime, dataset=name, currency=shop.space.currency, today=today
+    )
     report["meta"] |= {
         "title": f"{name}: what could be foretold on {as_of.day} {as_of:%B %Y}",
         "command": f"habitue report --cut {as_of:%Y-%m-%d}",
@@ -128,9 +130,19 @@ def foretell(tables: Tables, *, as_of: dt.datetime, plan: Plan, runtime: Runtime
 
 
 def opened(
-    sealed: Sealed, later: Tables, *, plan: Plan, runtime: Runtime, dataset: str, currency: str
+    sealed: Sealed,
+    later: Tables,
+    *,
+    plan: Plan,
+    runtime: Runtime,
+    dataset: str,
+    currency: str,
+    today: Tables | None = None,
 ) -> dict[str, Any]:
     """Judge a sealed forecast by the rows after its moment and return the report dict.
+
+    `today`: the tables with who is who today, where `later` has who was who at the moment of the forecast. What the
+    data is worth is told of these: of `later`, whoever came after that moment would be nobody known.
 
     Raises ModelError when an answer is no longer the one that was sealed.
     """
@@ -141,8 +153,9 @@ def opened(
         outcome = pipeline.judge(forecast, later, plan=plan, dataset=dataset, runtime=runtime)
     verdicts = _verdicts(outcome, runtime)
     with stage("Looking through the tables"):
-        findings = quality.inspect(later.raw, later.items, known=later.known, refused=later.refused)
-        scores = quality.scores(later.raw, later.items, later.users, known=later.known)
+        now = today or later
+        findings = quality.inspect(now.raw, now.items, known=now.known, refused=now.refused)
+        scores = quality.scores(now.raw, now.items, now.users, known=now.known)
     with stage("Reasons that deleting confirms"):
         state = forecast.state
         bought = summaries.buy(forecast, outcome, verdicts["rank"], score=lambda p: blend.score(state, p), model=MODEL)
@@ -172,7 +185,7 @@ def opened(
         "launches": _launched(sealed, later, plan, dataset, runtime),
         "try_it": sealed.ticks or {"absent": sealed.absent["try_it"]},
         "personas": {"absent": sealed.absent["personas"]} if sealed.groups is None else personas.to_dict(sealed.groups),
-        "quality": summaries.trust(findings, scores, later.dropped, later.refused.height),
+        "quality": summaries.trust(findings, scores, now.dropped, now.refused.height),
         "other_shops": {"absent": "The demo shows three: habitue demo."},
     }
     return report
@@ -191,7 +204,7 @@ def _launched(sealed: Sealed, later: Tables, plan: Plan, dataset: str, runtime: 
     try:
         found = launches.outcome(told, future, horizon_days=plan.horizon_days, dataset=dataset, seed=runtime.seed)
     except ModelError as error:
-        return {"absent": str(error)}
+        return {"absent": _why(error)}
     note = "Code and description were known before the seal, from a catalogue of coming products; nothing else was."
     lists = newcomers.words(sealed.forecast.state.newcomers)
     return summaries.launches(found, sealed.forecast.titles, f"{note} {lists}".rstrip())
@@ -269,8 +282,14 @@ def _attempt(answer: Callable[[], T], section: str, absent: dict[str, str]) -> T
     try:
         return answer()
     except ModelError as error:
-        absent[section] = str(error)
+        absent[section] = _why(error)
         return None
+
+
+def _why(error: ModelError) -> str:
+    """Return what an error says, without the module it names first: a page's reader knows none."""
+    words = str(error).removeprefix(f"{error.where}: ")
+    return words[:1].upper() + words[1:]
 
 
 def _moment(tables: Tables, plan: Plan, cut: str | dt.date | None) -> dt.datetime:

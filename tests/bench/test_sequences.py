@@ -65,6 +65,18 @@ def test_rows_without_user_item_or_time_are_left_out_and_counted():
     assert data.users == ("u", "v")
 
 
+def test_a_time_that_cannot_be_read_is_told_from_one_that_is_missing():
+    when = ["2024-03-01 10:00", "2024-03-02 10:00", "03.03.2024 10:00", None]
+    frame = pl.DataFrame({"user_id": ["u", "v", "u", "v"], "item_id": ["a", "b", "b", "a"], "at": when})
+    unread = "'at' cannot be read as a time (one form a file, ISO 8601 at best)"
+    assert sequences.read(frame).dropped == {"no user, item or time": 1, unread: 1}
+    with pytest.raises(SchemaError, match=r"0 items are left of 2 rows; 2 left out: 'at' cannot be read as a time"):
+        sequences.read(frame.head(2).with_columns(at=pl.Series(["soon", "later"])))
+    order = pl.DataFrame({"u": ["a", "a", "b", "b"], "i": ["x", "y", "x", "y"], "n": ["1", "2", "3", "-"]})
+    read = sequences.read(order, columns={"user": "u", "item": "i", "order": "n"})
+    assert read.dropped == {"'n' cannot be read as a number": 1}
+
+
 def test_named_columns_and_words_of_the_catalogue():
     frame = pl.DataFrame({"who": ["u", "v"], "what": ["a", "b"], "when": [1.5e9, 1.6e9]})
     items = pl.DataFrame(

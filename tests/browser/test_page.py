@@ -83,6 +83,29 @@ def test_every_chart_is_drawn_and_nothing_is_asked_of_anybody(path: Path, visit:
     assert page.complaints == []
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_axes_of_the_weeks_do_not_write_on_each_other(path: Path, visit: Any, width: int) -> None:
+    texts = visit(path, width=width).tab.evaluate(
+        """() => [...document.querySelectorAll("[data-chart=weeks] svg text")].filter((e) => e.textContent.trim())
+            .map((e) => e.getBoundingClientRect()).map((r) => [r.left, r.right, r.top, r.bottom])"""
+    )
+    assert len(texts) > 5
+    over = [(a, b) for i, a in enumerate(texts) for b in texts[:i] if _across(a[:2], b[:2]) and _across(a[2:], b[2:])]
+    assert over == []
+
+
+def _across(one: list[float], other: list[float]) -> bool:
+    """Whether two spans share more than a pixel."""
+    return min(one[1], other[1]) - max(one[0], other[0]) > 1
+
+
+def test_both_charts_of_the_risk_call_a_model_by_the_same_words(hostile: Path, visit: Any) -> None:
+    tab = visit(hostile).tab
+    for chart in ("gains", "calibration"):
+        texts = tab.locator(f"[data-chart={chart}] svg text").all_text_contents()
+        assert "boosted trees" in texts and "trees" not in texts, chart
+
+
 @pytest.mark.parametrize("width", [1280, 390, 320])
 def test_nothing_is_wider_than_the_screen(path: Path, visit: Any, width: int) -> None:
     tab = visit(path, width=width).tab

@@ -33,6 +33,23 @@ def test_guess_prints_a_mapping_that_imports_the_file(shop, run, orders):
     assert not list((shop / "shop").glob("*.toml.*"))
 
 
+def test_currencies_are_told_apart_and_a_file_without_money_says_so(shop, run):
+    mapping = (shop / "orders.toml").read_text()
+    (shop / "mixed.csv").write_text(
+        "date,order,product,name,quantity,price,customer\n"
+        + "".join(
+            f"2024-01-0{day} 12:00:00,{day},A,cup,1,{price},c1\n"
+            for day, price in enumerate(("€ 5.00", "$7.25", "€ 2.00", "$1"), 1)
+        )
+    )
+    (shop / "mixed.toml").write_text(mapping.replace("[columns]\n", '[columns]\ncurrency = "price"\n'))
+    done = run("import", "mixed.csv", "--mapping", "mixed.toml", "-w", "shop", cwd=shop)
+    assert "net 8.25 USD and 7.00 EUR, 2024-01-01" in done.stdout and "Money is in 2 currencies" in done.stdout
+    (shop / "none.toml").write_text(mapping.replace('price = "price"\n', "").replace('"orders"', '"others"'))
+    free = run("import", "orders.csv", "--mapping", "none.toml", "-w", "shop", cwd=shop)
+    assert free.returncode == 0 and "No new row carries money: name the column of the price" in free.stdout
+
+
 def test_guess_needs_no_workspace_and_stores_nothing(tmp_path, run):
     (tmp_path / "a.csv").write_text("date,order,sku,price\n2024-01-01,1,A,2\n")
     assert run("import", "--guess", "a.csv", cwd=tmp_path).returncode == 0

@@ -100,7 +100,10 @@ def test_predict_answers_about_every_customer_and_writes_inert_cells(shop, run):
     assert "--out: 'churn.xls' does not end in .parquet or .csv" in wrong.stderr
 
 
-def test_run_does_everything_the_plan_names(shop, run):
+def test_run_does_everything_the_plan_names(shop, run, orders):
+    late = orders.tail(1).with_columns(customer=pl.lit("c900"), order=pl.lit("late"))
+    late.write_csv(shop.parent / "late.csv")
+    assert run("import", "late.csv", "--mapping", "orders.toml", "-w", "shop", cwd=shop.parent).returncode == 0
     done = run("run", "-w", "shop", "--json", cwd=shop.parent)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -110,6 +113,7 @@ def test_run_does_everything_the_plan_names(shop, run):
     report = json.loads((shop / "reports/report.json").read_text())
     assert report["meta"]["seal_sha256"] in page
     assert report["spend"]["season"]["factor"] == 1.1
+    assert "no_customer" not in {f["code"] for f in report["quality"]["findings"]}  # nor is who came after the cut
     assert len(report["buy"]["curve"]) == 20 and "How the flagship learnt" in page
 
 

@@ -290,6 +290,16 @@ def test_a_column_that_is_called_a_time_may_hold_bad_rows(tmp_path):
         collect.guess(odd)
 
 
+def test_a_price_that_is_written_in_two_ways_is_named_and_not_passed_over(tmp_path):
+    prices = ["€ 24,53", "$12.50"] * 10 + ["€ 3,10"] * 5
+    rows = [f'2024-01-{i + 1:02},{i},{i % 4},A{i % 3},"{price}"' for i, price in enumerate(prices)]
+    (tmp_path / "a.csv").write_text("\n".join(["date,order,customer,sku,unit price", *rows]))
+    told = collect.guess(tmp_path / "a.csv")
+    assert "price =" not in told
+    unsure = next(line for line in told.splitlines() if "is called a price" in line)
+    assert "'unit price'" in unsure and "40% of the rows with '.'" in unsure and "60% with ','" in unsure
+
+
 def test_ids_that_repeat_are_no_ids(tmp_path):
     rows = [("T1", "2024-01-01", "a@x.example", "where?"), ("T1", "2024-01-02", "a@x.example", "still where?")]
     found, _ = mapping(tmp_path, write(tmp_path / "a.csv", ("ticket id", "date", "email", "message"), *rows))

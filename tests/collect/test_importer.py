@@ -99,6 +99,7 @@ def test_an_import_says_what_it_did(shop):
         "refused": 0,
         "money": 10.0,
         "currency": "GBP",
+        "sums": {"GBP": 10.0},
         "orders": 4,
         "users": 2,
         "guests": 1,

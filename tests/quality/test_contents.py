@@ -67,6 +67,8 @@ def test_columns_say_what_they_hold_and_no_name(lines):
         c.column: c for c in contents.columns({"events": lines({"price": 1.5, "text": "secret"}, {"user_key": 9})})
     }
     assert (described["price"].least, described["price"].most, described["price"].different) == ("1.5", "2.0", 2)
+    third = contents.columns({"events": lines({"price": 3 * 627.6})})  # 1882.8000000000002
+    assert next(c.most for c in third if c.column == "price") == "1882.8"
     assert (described["text"].present, described["text"].different) == (0.5, 1)
     assert described["text"].least is described["user_key"].least is described["item_id"].most is None
     assert described["query"].present == 0

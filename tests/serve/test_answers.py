@@ -236,6 +236,8 @@ def test_predictions(ask):
     assert set(body["churn_within_days"]) == {"7", "30", "90"} or set(body["churn_within_days"]) <= {"7", "30", "90"}
     assert "order_completed" in body["next_action"]
     assert ask("/v1/predictions", user_id="nobody")[1]["code"] == "unknown_user"
+    code, body = ask("/v1/predictions")
+    assert (code, body["code"]) == (400, "bad_user_id") and "names nobody" in body["message"]
 
 
 def test_a_user(ask):

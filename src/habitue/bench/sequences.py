@@ -97,7 +97,7 @@ def read(
     else:
         rows, clock = _rows(events, named)
     kept = rows.drop_nulls()
-    dropped = {"no user, item or time": rows.height - kept.height} if kept.height < rows.height else {}
+    dropped = {why: count for why, count in _dropped(events, rows, named).items() if count}
     users = tuple(kept["user"].unique().sort())
     catalogue = None if items is None else _catalogue(items, columns or {})
     met = kept["item"].unique()
@@ -105,9 +105,10 @@ def read(
     if len(users) < LEAST_USERS or len(met) < LEAST_ITEMS:
         raise SchemaError(
             "--events",
-            found=f"{len(users):,} users and {len(met):,} items are left of {rows.height:,} rows",
+            found=f"{len(users):,} users and {len(met):,} items are left of {rows.height:,} rows"
+            + "".join(f"; {count:,} left out: {why}" for why, count in dropped.items()),
             consequence="A ranking of one item, or for one user, compares nothing",
-            remedy="Give a file with at least two users and two items, and see which columns are read: --user, --item",
+            remedy="Give a file with two users and two items or more, and see what is read: --user, --item, --time",
         )
     made, ties, repeats = _histories(kept, users, every, clock)
     content = {} if catalogue is None else modalities.matrices(catalogue, every, wanted, cache=cache)
@@ -177,6 +178,19 @@ def _columns(frame: pl.DataFrame, given: Mapping[str, str], *, what: str) -> dic
                 remedy=f"Name another column: --{role} COLUMN",
             )
     return named
+
+
+def _dropped(events: pl.DataFrame, rows: pl.DataFrame, named: Mapping[str, str]) -> dict[str, int]:
+    """Count the rows that are left out: a time that stands there and is not read is no time that is missing."""
+    column = named.get("time") or named.get("order")
+    if column is None or events.height != rows.height:
+        return {"no user, item or time": int(rows.select(pl.any_horizontal(pl.all().is_null()).sum()).item())}
+    there = rows["user"].is_not_null() & rows["item"].is_not_null()
+    unread = there & rows["at"].is_null() & events[column].is_not_null()
+    missing = rows.select(pl.any_horizontal(pl.all().is_null())).to_series() & ~unread
+    form = "a time (one form a file, ISO 8601 at best)" if "time" in named else "a number"
+    said = f"'{column}' cannot be read as {form}"
+    return {"no user, item or time": int(missing.sum()), said: int(unread.sum())}
 
 
 def _exploded(events: pl.DataFrame, named: Mapping[str, str]) -> pl.DataFrame:

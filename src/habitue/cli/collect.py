@@ -87,10 +87,18 @@ def import_(
         return
     read = f"{done.read:,} rows read: {done.new:,} new, {done.known:,} known before, {done.refused:,} refused."
     if done.orders and done.first is not None and done.last is not None:
+        sums = sorted((done.sums or {done.currency: 0.0}).items(), key=lambda one: -abs(one[1]))
         read += (
             f" {done.orders:,} orders of {done.users:,} customers and {done.guests:,} guest orders, "
-            f"net {done.money:,.2f} {done.currency}, {done.first:%Y-%m-%d} to {done.last:%Y-%m-%d}."
+            f"net {' and '.join(f'{money:,.2f} {currency}' for currency, money in sums)}, "
+            f"{done.first:%Y-%m-%d} to {done.last:%Y-%m-%d}."
         )
+        if len(sums) > 1:
+            read += (
+                f"\nMoney is in {len(sums)} currencies; models add it up as it stands: convert it before the import."
+            )
+        if not done.sums:
+            read += "\nNo new row carries money: name the column of the price, if there is one (docs/mapping.md)."
     typer.echo(read)
     if done.refused:
         typer.echo("Why rows were refused: habitue check")

@@ -235,6 +235,13 @@ def _settings(draft: _Draft, found: dict[str, Profile], columns: list[Profile]) 
     money = [p for n, p in found.items() if n in ("price", "value") and p.numeric]
     if any(p.decimal_comma for p in money):
         draft.settings["decimal"] = ","
+    for name, profile in profiles.misread(found, columns).items():
+        if name in WHAT[draft.what].fields:
+            point, comma = profile.reads
+            draft.unsure.append(
+                f"{_list([profile.name])} is called a {name}, but reads as numbers in {point:.0%} of the rows with '.' "
+                f"before the decimals and in {comma:.0%} with ',': no {name} is read; write it in one way"
+            )
     told = {c for p in columns for c in p.currencies}
     if "currency" in WHAT[draft.what].fields and len(told) > 1:
         draft.columns.setdefault("currency", next(p.name for p in columns if p.currencies))

@@ -36,8 +36,9 @@ class Imported:
     new: int
     known: int  # in the lake before
     refused: int  # kept in REFUSED with their reason
-    money: float  # net, refunds subtracted; major units of `currency`
-    currency: str
+    money: float  # net of what is in `currency`, refunds subtracted; major units
+    currency: str  # of the rows where they have one only, else the mapping's or the workspace's
+    sums: dict[str, float]  # the same of every currency: nothing is converted, so they do not add up
     orders: int
     users: int  # known customers
     guests: int  # orders without a customer
@@ -206,11 +207,15 @@ def _stored(workspace: Workspace, staged: Staging, mapping: Mapping, seed: int |
     with stage(f"Storing the rows of {where}"), workspace.lake.exclusive():
         counts = store.write(workspace, staged, mapping, seed=seed)
     read, refused = staged.tally.read, staged.tally.refused
+    words = store.as_words(counts)
+    sums = words["sums"]
+    currency = next(iter(sums)) if len(sums) == 1 else mapping.currency or workspace.currency
     return Imported(
         source=mapping.source,
         read=read + refused,
         known=read - counts.new,
         refused=refused,
-        currency=mapping.currency or workspace.currency,
-        **store.as_words(counts),
+        money=sums.get(currency, 0.0),
+        currency=currency,
+        **words,
     )

@@ -65,6 +65,7 @@ class Profile:
     low: float = 0.0
     high: float = 0.0
     decimal_comma: bool = False
+    reads: tuple[float, float] = (0.0, 0.0)  # share of values that read as numbers with a point, and with a comma
     currencies: tuple[str, ...] = ()
     formats: list[str] = field(default_factory=list)  # of times, the commonest first; "iso" among them
     times: float = 0.0  # share of values that read as times
@@ -134,6 +135,14 @@ def fields(columns: list[Profile]) -> dict[str, Profile]:
         if len(long) == 1 and "title" in found:
             found["text"] = long[0]
     return found
+
+
+def misread(found: dict[str, Profile], columns: list[Profile]) -> dict[str, Profile]:
+    """Return the fields that no column was chosen for because the one of that name does not read as numbers."""
+    taken = {id(profile) for profile in found.values()}
+    free = [p for p in columns if id(p) not in taken and not p.numeric and max(p.reads) > 0]
+    wanted = [name for name in ("price", "quantity", "value", "rating") if name not in found]
+    return {name: p for name in wanted for p in reversed(free) if p.plain in _NAMES[name]}
 
 
 def holds_lines(name: str) -> bool:
@@ -208,6 +217,7 @@ def _look_at_numbers(profile: Profile, text: pl.Series) -> None:
     profile.decimal_comma = goods[1] > goods[0] or (goods[0] == goods[1] and decimals[0] > decimals[1])
     number = comma if profile.decimal_comma else point
     profile.numeric = len(text) > 0 and max(goods) >= 0.8 * len(text)
+    profile.reads = goods[0] / max(len(text), 1), goods[1] / max(len(text), 1)
     if profile.numeric:
         known = number.drop_nulls()
         profile.low, profile.high = float(known.min() or 0), float(known.max() or 0)  # type: ignore[arg-type]

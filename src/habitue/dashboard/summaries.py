@@ -194,7 +194,7 @@ def weeks(events: Events, cut: dt.datetime, until: dt.datetime) -> list[dict[str
 def headline(
     forecast: Forecast, outcome: Outcome, findings: Findings, verdicts: Mapping[str, Verdict]
 ) -> dict[str, Any]:
-    """Section 1: three sentences, and money found, foretold and missed.
+    """Section 1: three sentences, one more where currencies were added up, and money found, foretold and missed.
 
     Found: sales that name no customer, or the largest sum quality found where all do. Foretold: per customer the
     smaller of forecast and actual.
@@ -221,6 +221,7 @@ def headline(
             f"{gone:,} who were lost.",
             f"What they will spend: {foretold / max(spent, 1):.0%} of the money was foretold customer by customer, "
             "the rest was missed.",
+            *(f"The money: {mixed}" for mixed in findings.filter(pl.col("code") == "several_currencies")["sentence"]),
         ],
         "money": {"found": abs(found["money"]), "foretold": foretold, "missed": spent - foretold},
         "money_words": {

@@ -64,11 +64,16 @@ def columns(tables: Mapping[str, pl.DataFrame]) -> list[Column]:
             values = frame[col.name]
             known = values.drop_nulls()
             ordered = (values.dtype.is_numeric() or values.dtype.is_temporal()) and col.name != "user_key"
-            ends = (str(known.min()), str(known.max())) if ordered and known.len() else (None, None)
+            ends = (_end(known.min()), _end(known.max())) if ordered and known.len() else (None, None)
             present = known.len() / frame.height
             different = 0 if known.dtype == pl.Binary or known.dtype.is_nested() else known.n_unique()
             told.append(Column(table.name, col.name, col.type, frame.height, present, different, *ends))
     return told
+
+
+def _end(value: object) -> str:
+    """Write a number to twelve digits: 3 x 627.60 is 1882.8, not 1882.8000000000002."""
+    return str(float(f"{value:.12g}")) if isinstance(value, float) else str(value)
 
 
 def scores(tables: Mapping[str, pl.DataFrame], *, now: dt.datetime) -> Quality:

@@ -202,6 +202,8 @@ def listed(answer: Answer) -> dict[str, Any]:
 async def _predicted(request: Asked, asked: dict[str, Any]) -> Response[dict[str, Any]]:
     door, key = admitted(request, PREDICT)
     who, _ = named(request, door, key, asked)
+    if who is None and not (asked.get("user_id") or asked.get("anonymous_id") or header(request, TOKEN)):
+        raise bad("user_id", "The question names nobody: it needs a user_id or an anonymous_id")
     desk: Desk = request.app.state.desk
     await asyncio.to_thread(door.note, key, "predictions", "unknown" if who is None else "asked")
     if who is None:

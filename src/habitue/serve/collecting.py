@@ -311,7 +311,7 @@ def on_http_error(_request: Asked, error: HTTPException) -> Response[dict[str, A
     """Answer what the router refuses: an unknown path, another method."""
     words = {404: ("not_found", "There is no such path"), 405: ("method_not_allowed", "The path takes another method")}
     code, message = words.get(error.status_code, ("invalid_request", "The request cannot be read"))
-    return answer(Problem(error.status_code, code, message, "The paths are listed in docs/collect.md"))
+    return answer(Problem(error.status_code, code, message, "GET /openapi.json lists every path and its methods"))
 
 
 def on_our_mistake(_request: Asked, error: Exception) -> Response[dict[str, Any]]:

@@ -43,6 +43,20 @@ def test_what_is_not_read(tmp_path, content, kind, read):
         read(tmp_path / "a.csv", ["at"])
 
 
+def test_a_text_with_one_damaged_line_is_no_binary_file(tmp_path, read):
+    rows = [f"2024-01-01 10:00:{i % 60:02},{i}".encode() for i in range(200)]
+    rows[149] = b"2024-01-\x00\xff1"
+    (tmp_path / "a.csv").write_bytes(b"\n".join([b"at,code", *rows]))
+    with pytest.raises(InputError, match=r"a\.csv: line 151 holds a byte that no text has \(0\).*mend the line"):
+        read(tmp_path / "a.csv", ["at"])
+    for title in ("红茶杯", "Café crème"):  # nor is it Windows-1252 or GB18030 all of a sudden
+        rows = [f"2024-01-01,{title}".encode() for _ in range(200)]
+        rows[149] = b"2024-01-\xff\xfe1,x"
+        (tmp_path / "a.csv").write_bytes(b"\n".join([b"at,code", *rows]))
+        with pytest.raises(InputError, match=r"line 151 is not UTF-8.*If the line is damaged, mend it"):
+            read(tmp_path / "a.csv", ["at"])
+
+
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch, read):
     path = tmp_path / "a.csv"
     path.write_text("a\n1\n")

@@ -15,14 +15,17 @@ from habitue.core.errors import InputError
 MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 SAMPLE = 1 << 18  # bytes a guess looks at
 CHUNK = 1 << 22
+MOSTLY = 0.9  # share of the bytes above 127 that are letters of UTF-8, from which the text is UTF-8 with damage
+DAMAGED = 1_000  # with so many bytes to each zero it is a text with damage; packed bytes have 256
 
 
 def detect(content: bytes) -> str:
     """Return the codec of a piece of text without a byte order mark: Python's name. Raises ValueError for none.
 
-    UTF-8 when it decodes (random bytes hardly ever do). Else two-byte letters are told by how many of them are common
-    ones: first-level hanzi and punctuation of GB 2312, kana and first-level kanji of Shift-JIS. Bytes above 127 that
-    mostly stand alone between ASCII letters are Windows-1252 (Latin-1 where that has no letter for one).
+    UTF-8 when it decodes (random bytes hardly ever do), or when nearly all of its letters do: then a line is damaged,
+    and reading names it, where another code would garble the others. Else two-byte letters are told by how many of them
+    are common ones: first-level hanzi and punctuation of GB 2312, kana and first-level kanji of Shift-JIS. Bytes above
+    127 that mostly stand alone between ASCII letters are Windows-1252 (Latin-1 where that has no letter for one).
     """
     piece = content[:SAMPLE]
     if all(byte < 128 for byte in piece[:256]) and piece.isascii():
@@ -30,6 +33,8 @@ def detect(content: bytes) -> str:
     if _decodes(piece, "utf-8"):
         return "utf-8"
     high = [i for i, byte in enumerate(piece) if byte > 127]
+    if sum(byte > 127 for byte in piece.decode("utf-8", "ignore").encode()) >= MOSTLY * len(high):
+        return "utf-8"
     alone = sum((i == 0 or piece[i - 1] < 128) and (i + 1 == len(piece) or piece[i + 1] < 128) for i in high)
     if alone > 0.5 * len(high):
         return "cp1252" if _decodes(piece, "cp1252") else "latin-1"
@@ -75,7 +80,7 @@ class Utf8:
                 decoder, piece = self._start(piece)
                 first = False
             if b"\x00" in piece and not self.encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
-                raise self._binary()
+                raise self._binary(piece, line)
             if decoder is None and not piece.isascii():
                 self.encoding = self._detected(piece, line)
                 decoder = _decoder(self.encoding)
@@ -87,9 +92,9 @@ class Utf8:
                 except (UnicodeDecodeError, UnicodeEncodeError) as error:
                     start = error.start if isinstance(error, UnicodeDecodeError) else 0
                     raise self._broken(line + piece[:start].count(b"\n")) from error
-            line += letters.count(b"\n")
             if b"\x00" in letters:
-                raise self._binary()
+                raise self._binary(letters, line)
+            line += letters.count(b"\n")
             if letters:
                 yield letters
             if not piece:
@@ -114,7 +119,15 @@ class Utf8:
         except ValueError as error:
             raise self._broken(line + piece[:start].count(b"\n")) from error
 
-    def _binary(self) -> InputError:
+    def _binary(self, piece: bytes, line: int) -> InputError:
+        """Name the line of a text that was damaged; what holds many such bytes is no text at all."""
+        if piece.count(0) * DAMAGED <= len(piece):
+            return InputError(
+                self._name,
+                found=f"line {line + piece[: piece.index(0)].count(10):,} holds a byte that no text has (0)",
+                consequence="Whatever wrote it may have damaged the line, and the lines after it",
+                remedy="Export it again, or mend the line",
+            )
         return InputError(
             self._name,
             found="this is a binary file, no text",
@@ -130,7 +143,8 @@ class Utf8:
             self._name,
             found=f"line {line:,} is not {name}",
             consequence="Names and titles would be garbled",
-            remedy='Export it as UTF-8, or write in the mapping what it is, such as: encoding = "gb18030"',
+            remedy="If the line is damaged, mend it or export the file again; if all of the file is written in another "
+            'encoding, name it in the mapping, such as: encoding = "gb18030"',
         )
 
 

@@ -14,14 +14,14 @@ charts.weeks = function (rows, { c, width }) {
     label: { formatter: "sealed", color: c.ink, fontWeight: 600, position: "end" }, data: first ? [{ xAxis: first.week }] : [],
   };
   return frame(c, {
-    grid: { left: 52, right: 8, top: 30, bottom: 26 },
+    grid: { left: 52, right: 8, top: 30, bottom: 32 },
     tooltip: {
       trigger: "axis", axisPointer: { type: "shadow" },
       formatter: (points) => tip("Week of " + day(weeks[points[0].dataIndex]), points.filter((p) => p.value).map((p) => [p.seriesName, money(p.value)])),
     },
     xAxis: axis(c, {
       type: "category", data: weeks,
-      axisLabel: { interval: (i) => i % (width < 520 ? 13 : 8) === 0, formatter: (week) => day(week).replace(/^\d+ /, "") },
+      axisLabel: { margin: 14, interval: (i) => i % (width < 520 ? 13 : 8) === 0, formatter: (week) => day(week).replace(/^\d+ /, "") },
     }),
     yAxis: axis(c, { type: "value", splitNumber: 3, splitLine: grid(c), axisLine: { show: false }, axisLabel: { formatter: shortMoney } }),
     series: [series("seen", false, { color: c.grey, opacity: 0.6 }), { ...series("opened", true, { color: c.accent }), markLine: line }],
@@ -61,12 +61,12 @@ function risen(curves, c, said) {
 charts.calibration = function (curves, { c }) {
   const largest = Math.max(...curves.flatMap((curve) => curve.bins.map((b) => b.n)));
   const line = (curve, i) => ({
-    name: curve.model, type: "line", color: colourOf(curve.model, c, i), lineStyle: { width: 1.5 }, symbol: "circle",
+    name: modelName(curve.model), type: "line", color: colourOf(curve.model, c, i), lineStyle: { width: 1.5 }, symbol: "circle",
     symbolSize: (value) => 4 + 6 * Math.sqrt(value[2] / largest),
     data: curve.bins.map((b) => [b.forecast, b.observed, b.n]),
   });
   return frame(c, {
-    legend: legend(c, curves.map((curve) => curve.model)),
+    legend: legend(c, curves.map((curve) => modelName(curve.model))),
     grid: { left: 52, right: 14, top: 46, bottom: 48 },
     tooltip: {
       trigger: "item",
