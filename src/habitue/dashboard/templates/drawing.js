@@ -54,7 +54,8 @@ function colours() {
   const named = (name) => style.getPropertyValue("--" + name).trim();
   return {
     ink: named("ink"), soft: named("soft"), line: named("line"), surface: named("surface"), accent: named("accent"),
-    rust: named("rust"), blue: named("blue"), gold: named("gold"), plum: named("plum"), leaf: named("leaf"), grey: named("grey"),
+    rust: named("rust"), blue: named("blue"), gold: named("gold"), plum: named("plum"), leaf: named("leaf"),
+    rose: named("rose"), sky: named("sky"), grey: named("grey"),
     font: getComputedStyle(document.body).fontFamily,
   };
 }

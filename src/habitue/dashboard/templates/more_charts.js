@@ -65,7 +65,7 @@ charts.launches = function (part, { c, width }) {
 // The colour of a group is the same on the map and where it moves.
 function toneOf(name, c) {
   const place = (report.personas.cards || []).findIndex((card) => card.name === name);
-  const palette = [c.accent, c.gold, c.blue, c.rust, c.plum, c.leaf];
+  const palette = [c.accent, c.gold, c.blue, c.rust, c.plum, c.leaf, c.rose, c.sky];
   return place < 0 ? c.soft : palette[place % palette.length];
 }
 
@@ -99,6 +99,10 @@ charts.moves = function (moves, { c, width }) {
       name: node(step, name), depth: step, itemStyle: { color: toneOf(name, c) },
       label: { show: step === 0 || step === last || width >= 700, position: step === last ? "left" : "right" },
     }));
+  // On a phone the step between has no names, so those at the ends have half the width, and one line each.
+  const narrow = width < 520;
+  const label = narrow ? { fontSize: 11.5, width: width * 0.46, overflow: "truncate", formatter: (p) => said(p.name).replace(/ customers$/, "") }
+    : { fontSize: 13, width: width * 0.44 / last, overflow: "break", lineHeight: 15, formatter: (p) => said(p.name) };
   return frame(c, {
     tooltip: {
       trigger: "item",
@@ -106,9 +110,9 @@ charts.moves = function (moves, { c, width }) {
         : tip(said(p.name), [["customers", number(p.value)]]),
     },
     series: [{
-      type: "sankey", left: 2, right: 2, top: 8, bottom: 8, nodeWidth: 10, nodeGap: width < 520 ? 12 : 14, draggable: false, layoutIterations: 0,
+      type: "sankey", left: 2, right: 2, top: 8, bottom: 8, nodeWidth: 10, nodeGap: narrow ? 12 : 14, draggable: false, layoutIterations: 0,
       emphasis: { focus: "adjacency" },
-      label: { color: c.ink, fontSize: width < 520 ? 11.5 : 13, formatter: (p) => said(p.name), textBorderColor: c.surface, textBorderWidth: 3, width: width * 0.44 / last, overflow: "break", lineHeight: 15 },
+      label: { color: c.ink, textBorderColor: c.surface, textBorderWidth: 3, ...label },
       lineStyle: { color: "source", opacity: 0.28, curveness: 0.5 },
       data: names,
       links: moves.filter((m) => m.n > 0).map((m) => ({ source: node(m.step ?? 0, m.from), target: node((m.step ?? 0) + 1, m.to), value: m.n })),
