@@ -325,6 +325,10 @@ def test_states_are_called_by_what_is_done_in_them():
         "considering",
         "buying",
     )
+    # A shop of orders whose tracker began yesterday: three looks among all its customers are no browsing.
+    young = dataclasses.replace(still(FOUR), rate=np.array([[0.001, 1e-4], [0.01, 1e-4], [0.05, 1e-4], [0.6, 1e-4]]))
+    called = [name.split(",")[0] for name in states.named(young, SHARE, CHANNELS, steps=8, days=7)]
+    assert called[0] == "lapsed" and not {"browsing", "considering"} & set(called)
     plain = dataclasses.replace(still(FOUR), level=np.ones((1, 1)), rate=np.array([[0.001], [0.02], [0.1], [0.6]]))
     assert states.named(plain, SHARE, (PURCHASE,), steps=8, days=7) == ("lapsed", "lapsing", "pausing", "buying")
     twice = dataclasses.replace(plain, rate=np.array([[0.001], [0.02], [0.3], [0.7]]))

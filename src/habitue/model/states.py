@@ -43,6 +43,7 @@ USERS_A_CALL = 2048  # whose weeks are held at once: about 3 x 8 bytes x T x G x
 LEAST_GAIN = 1e-4  # of the objective, a user and step: EM has arrived
 STAY = 0.9  # chance to stay a week in a state, before anything is learnt
 LITTLE = 1e-9
+SEEN = 0.1  # events that are no orders, expected in the horizon, below which a state is not called by them
 GONE = 0.9  # chance of no order in the horizon from which a state is called lapsed
 FOR_GOOD = 3650  # days of a mean stay that are not worth a number
 
@@ -470,21 +471,23 @@ def named(chain: Chain, share: Doubles, channels: tuple[str, ...], *, steps: flo
     """Name each state by what is done in it, against the mean of all steps.
 
     buying: orders at least at the mean rate. considering, browsing: other events at least at the mean rate, at a
-    quarter of it. Of the rest, by the chance of no order in the horizon: lapsed from GONE on, lapsing above the mean,
-    pausing below it. States that would be called the same get their pace beside the name.
+    quarter of it, and SEEN of them in the horizon: where next to nothing is seen, anything is a quarter of the mean.
+    Of the rest, by the chance of no order in the horizon: lapsed from GONE on, lapsing above the mean, pausing below
+    it. States that would be called the same get their pace beside the name.
     """
     kind_given = share / np.maximum(share.sum(0), LITTLE)
     rate = (kind_given.T @ chain.level) * chain.rate
     silent = (kind_given * forecast(chain, steps)[0]).sum(0)
     held = share.sum(0)
     looks, mean = rate[:, 1:].sum(1), held @ rate
+    seen = looks * steps >= SEEN
     names = []
     for k in range(len(rate)):
         if rate[k, 0] >= mean[0]:
             names.append("buying")
-        elif len(channels) > 1 and looks[k] >= mean[1:].sum():
+        elif len(channels) > 1 and seen[k] and looks[k] >= mean[1:].sum():
             names.append("considering")
-        elif len(channels) > 1 and looks[k] >= mean[1:].sum() / 4:
+        elif len(channels) > 1 and seen[k] and looks[k] >= mean[1:].sum() / 4:
             names.append("browsing")
         elif silent[k] >= GONE:
             names.append("lapsed")

@@ -50,7 +50,7 @@ function scale(c, part, which, points, option) {
   const whole = share && least >= 0 && least < 0.4 && most > 0.6 && most <= 1 ? { min: 0, max: 1, interval: 0.25 } : {};
   return axis(c, {
     type: (part.log || []).includes(which) ? "log" : "value", scale: true, ...whole, name: said(part[which], which === "x" ? 36 : 28), splitLine: grid(c),
-    ...option, axisLabel: { formatter: (x) => short(x, share), hideOverlap: true },
+    ...option, axisLabel: { formatter: (x) => short(x, share), hideOverlap: true, margin: which === "x" ? 14 : 8 },
   });
 }
 
@@ -60,10 +60,10 @@ charts.lines = function (part, { c, width }) {
   const points = part.series.flatMap((s) => s.points), solid = part.series.filter((s) => !s.dashed);
   return frame(c, {
     legend: names,
-    grid: { left: 64, right: 16, top, bottom: 48 },
+    grid: { left: 64, right: 16, top, bottom: 54 },
     height: 250 + top,
     tooltip: { trigger: "item", formatter: (p) => tip(said(p.seriesName), [[part.x || "x", figure(p.value[0], shared("x"))], [part.y || "y", figure(p.value[1], shared("y"))]]) },
-    xAxis: scale(c, part, "x", points, { nameGap: 30, splitNumber: width < 520 ? 4 : 8, splitLine: { show: false } }),
+    xAxis: scale(c, part, "x", points, { nameGap: 36, splitNumber: width < 520 ? 4 : 8, splitLine: { show: false } }),
     yAxis: scale(c, part, "y", points, { nameGap: 48, splitNumber: 4, axisLine: { show: false } }),
     series: part.series.map((s) => ({
       name: s.name, type: "line", data: s.points, symbol: "circle", symbolSize: s.dots && s.points.length < 200 ? 8 : 5, showSymbol: s.dots || (!s.dashed && s.points.length <= 30),
@@ -138,12 +138,12 @@ charts.scatter = function (part, { c, width }) {
   return frame(c, {
     height: Math.max(320, Math.min(width * 0.62, 560)) + top,
     legend: names,
-    grid: { left: 60, right: 16, top, bottom: 48 },
+    grid: { left: 60, right: 16, top, bottom: 54 },
     tooltip: {
       trigger: "item",
       formatter: (p) => tip(said(p.value[2] ?? p.seriesName, 200), [[part.x || "x", figure(p.value[0])], [part.y || "y", figure(p.value[1])], ["group", said(p.seriesName)]]),
     },
-    xAxis: scale(c, part, "x", points, { nameGap: 30, splitNumber: width < 520 ? 4 : 8 }),
+    xAxis: scale(c, part, "x", points, { nameGap: 36, splitNumber: width < 520 ? 4 : 8 }),
     yAxis: scale(c, part, "y", points, { nameGap: 44, splitNumber: 5 }),
     series: part.groups.map((g, k) => ({
       name: g.name, type: "scatter", data: g.points, color: tones(c)[k % 7], symbol: SHAPES[Math.floor(k / 7) % 4], symbolSize: size,
