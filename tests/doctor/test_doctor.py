@@ -479,7 +479,12 @@ def test_the_machine(tmp_path, monkeypatch):
     found = machine.findings(tmp_path / "absent")
     assert said(found, "broken", "python", r"Python 3\.9\.1 is not one Habitue runs on", r"3\.11 to 3\.14")
     assert said(found, "broken", "packages", "^polars is missing", "pip install habitue")
-    assert said(found, "notice", "packages", r"extra 'tune' is not installed \(missing: optuna\)", r"habitue\[tune\]")
+    assert said(found, "notice", "packages", r"Extras not installed: tune \(optuna\)\.$", r"habitue\[tune\]")
+    monkeypatch.setattr(machine, "_installed", lambda name: name not in ("optuna", "implicit"))
+    lacking = [one for one in machine.findings(tmp_path) if one.level == "notice" and one.where == "packages"]
+    assert [one.found for one in lacking] == [
+        "Extras not installed: als (implicit); tune (optuna)."
+    ]  # one line for all
     assert said(found, "fine", "packages", "Extras installed: .*speed", "")
     assert said(found, "notice", "memory", r"0\.5 GiB are free", "1 kB a row")
     assert said(found, "broken", "disk", r"0\.0 GiB are free", "Make room")

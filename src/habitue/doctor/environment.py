@@ -51,10 +51,13 @@ def _packages() -> list[Finding]:
         found.append(Finding(BROKEN, "packages", f"{', '.join(lost)} is missing.", "Run: pip install habitue"))
     there = [named for named, absent in missing.items() if not absent]
     found.append(Finding(FINE, "packages", f"Extras installed: {', '.join(sorted(there)) or 'none'}."))
-    for named, absent in sorted(missing.items()):
-        if absent:
-            words = f"The extra '{named}' is not installed (missing: {', '.join(sorted(set(absent)))})."
-            found.append(Finding(NOTICE, "packages", words, f"If you want it: pip install 'habitue[{named}]'"))
+    lacking = {named: ", ".join(sorted(set(absent))) for named, absent in sorted(missing.items()) if absent}
+    if len(lacking) > 1:
+        lacking.pop("all", None)  # it is the others together
+    if lacking:
+        words = f"Extras not installed: {'; '.join(f'{named} ({absent})' for named, absent in lacking.items())}."
+        remedy = f"If you want one of them: pip install 'habitue[{next(iter(lacking))}]'"
+        found.append(Finding(NOTICE, "packages", words, remedy))
     return found
 
 
