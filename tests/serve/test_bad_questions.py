@@ -99,7 +99,7 @@ def test_no_key(ask, method, path, body):
     [
         # nobody
         ("GET", "/v1/predictions?user_id=nobody", None, 404, "unknown_user"),
-        ("GET", "/v1/predictions", None, 404, "unknown_user"),
+        ("GET", "/v1/predictions", None, 400, "bad_user_id"),
         ("GET", "/v1/users/nobody", None, 404, "unknown_user"),
         ("GET", "/api/user/nobody", None, 404, "unknown_user"),
         ("GET", "/v1/live?user_id=nobody&what=predictions", None, 404, "unknown_user"),
