@@ -45,7 +45,8 @@ def test_a_server_says_where_it_listens_and_empties_its_inbox_when_it_is_stopped
         assert failed(shop, "--port", "0") == (
             1,
             f"habitue: {shop.root}/inbox: another writer (process {server.pid}) is "
-            "at work. Two writers at once could store the same rows twice. Try again when it has ended.\n",
+            "at work. Two writers at once could store the same rows twice. Try again when it has "
+            "ended; a server writes as long as it runs, so end habitue serve first.\n",
         )
         server.send_signal(ending)
         assert server.communicate(timeout=60) == ("", "")

@@ -49,9 +49,8 @@ def sentence(code: str, mapping: Mapping) -> str:
         return f"The {name} is not {whole}."
     if code == "bad_time":
         forms = [_form(f) for f in (mapping.time_format, *mapping.time_formats)]
-        return (
-            f"The time is not {' or '.join(forms)}, or lies in an hour that the clocks of {mapping.time_zone} skipped."
-        )
+        skipped = f", or lies in an hour that the clocks of {mapping.time_zone} skipped"
+        return f"The time is not {' or '.join(forms)}{skipped * (mapping.time_zone != 'UTC')}."
     return _SENTENCES[code]
 
 

@@ -88,5 +88,5 @@ def _busy(path: Path, owner: str) -> LakeError:
         str(path.parent),
         found=f"another writer ({owner}) is at work",
         consequence="Two writers at once could store the same rows twice",
-        remedy="Try again when it has ended",
+        remedy="Try again when it has ended; a server writes as long as it runs, so end habitue serve first",
     )

@@ -191,7 +191,7 @@ def test_unknown_numbers_and_constant_columns_do_not_stop_it(
     )
     told = personas.find(dataclasses.replace(past, features=holes), titles, config)
     assert told.cards["size"].to_list() == [20, 20, 20, 20]
-    assert "Money a unit is left out: it is the same for every customer." in told.left_out
+    assert "Left out because all customers have the same: money a unit." in told.left_out
 
 
 def test_groups_that_would_point_to_a_person_are_refused(

@@ -140,9 +140,9 @@ def test_columns_without_a_difference_are_left_out_and_said(frame: pl.DataFrame,
     dull = frame.with_columns(price_per_unit=pl.lit(2.0), gap_mean=pl.lit(None, dtype=pl.Float64))
     scale = profile.measure(dull, habits, taste_weight=1.0)
     assert not {"price_per_unit", "gap_mean", "refunded_share"} & set(scale.names)
-    assert "Money a unit is left out: it is the same for every customer." in scale.left_out
-    assert "Days between orders is left out: nothing is known of it." in scale.left_out
-    assert "Refunds is left out: it is the same for every customer." in scale.left_out
+    assert "Left out because all customers have the same: money a unit." in scale.left_out
+    assert "Left out because nothing is known: days between orders." in scale.left_out
+    assert "Left out because all customers have the same: refunds." in scale.left_out
 
 
 def test_all_customers_equal_is_said_in_words(frame: pl.DataFrame, habits: profile.Habits) -> None:

@@ -234,8 +234,8 @@ def measure(frame: Features, habits: Habits, *, taste_weight: float) -> Scale:
         if np.nanmax(values, initial=-np.inf) - np.nanmin(values, initial=np.inf) > 1e-9:
             names.append(name)
         elif not name.startswith(TASTE):
-            why = "nothing is known of it" if np.isnan(values).all() else "it is the same for every customer"
-            left_out.append(f"{_about(name)} is left out: {why}.")
+            why = "nothing is known" if np.isnan(values).all() else "all customers have the same"
+            left_out.append(f"Left out because {why}: {BY_NAME[name].about}.")
     if not names:
         raise ModelError(
             "apply.personas",
@@ -285,11 +285,6 @@ def _curved(frame: Features, name: str) -> Floats:
 
 def _curve(name: str) -> str:
     return BY_NAME[name].curve if name in BY_NAME else "share"
-
-
-def _about(name: str) -> str:
-    text = BY_NAME[name].about
-    return text[:1].upper() + text[1:]
 
 
 def _clustered(frame: Features) -> list[str]:
