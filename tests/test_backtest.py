@@ -169,6 +169,7 @@ def test_the_report_has_every_part_and_draws(report):
     assert report["headline"]["money"]["foretold"] > 0
     assert len(report["headline"]["sentences"]) == 3
     spent = sum(max(0.0, d["actual"]) for d in report["spend"]["deciles"])
+    assert "bias_adjusted" not in {row["metric"] for row in report["spend"]["metrics"]}, "no season was stated"
     assert sum(report["headline"]["money"][k] for k in ("foretold", "missed")) == pytest.approx(spent)
     assert report["launches"]["absent"].startswith("No product of the catalogue has words")  # no module is named
 

@@ -63,6 +63,20 @@ SQUEEZED = """() => [...document.querySelectorAll("caption, th, td, p, li, dd, h
     .map((e) => e.tagName + "." + e.className + " " + e.textContent.slice(0, 40))"""
 
 
+def test_a_season_is_drawn_where_one_was_stated(hostile: Path, visit: Any, tmp_path: Path) -> None:
+    from habitue.dashboard import write
+
+    plain = _report(hostile)
+    for row in (plain["spend"]["totals"], *plain["spend"]["deciles"]):
+        row["adjusted"] = row["forecast"]
+    plain["spend"]["season"]["factor"] = 1.0
+    for path, seasoned in ((hostile, True), (write(plain, tmp_path), False)):
+        drawn = dict(visit(path).tab.evaluate(TEXTS))
+        for chart in ("deciles", "totals"):
+            texts = [text for text, *_ in drawn[chart]]
+            assert ("with season" in texts) == seasoned and {"forecast", "actual"} <= set(texts)
+
+
 @pytest.fixture(params=["hostile", "demo"])
 def path(request: pytest.FixtureRequest) -> Path:
     """A page of hostile names, and the page `habitue demo` makes."""

@@ -113,6 +113,7 @@ def test_run_does_everything_the_plan_names(shop, run, orders):
     report = json.loads((shop / "reports/report.json").read_text())
     assert report["meta"]["seal_sha256"] in page
     assert report["spend"]["season"]["factor"] == 1.1
+    assert "bias_adjusted" in {row["metric"] for row in report["spend"]["metrics"]}
     assert "no_customer" not in {f["code"] for f in report["quality"]["findings"]}  # nor is who came after the cut
     assert len(report["buy"]["curve"]) == 20 and "How the flagship learnt" in page
 

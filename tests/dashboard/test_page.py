@@ -263,6 +263,16 @@ OPTIONAL = [
 ]
 
 
+def test_where_no_season_was_stated_none_is_drawn(report: dict[str, Any]) -> None:
+    spent = report["spend"]
+    spent["season"] = {"factor": 1.0, "source": "none was stated"}
+    spent["totals"] |= {"adjusted": spent["totals"]["forecast"], "bias_adjusted": spent["totals"]["bias"]}
+    said = Page(render(report)).plain
+    assert "The forecast ended 33.2 % below the fact. " in said
+    assert "No season was stated before opening" in said
+    assert "season-adjusted" not in said and "with the season" not in said
+
+
 @pytest.mark.parametrize(("section", "part"), OPTIONAL)
 def test_an_absent_part_says_so_and_why(report: dict[str, Any], section: str, part: str) -> None:
     del report[section][part]

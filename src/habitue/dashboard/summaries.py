@@ -66,9 +66,10 @@ def lost(forecast: Forecast, outcome: Outcome, named: risk.Risk | None, verdict:
 
 
 def spending(told: spend.Spend, outcome: Outcome, verdict: Verdict) -> dict[str, Any]:
-    """Section 3: deciles forecast against actual, the bias named, the season-adjusted one beside it."""
+    """Section 3: deciles forecast against actual, the bias named, the season-adjusted one beside if one was stated."""
+    adjusted = ("bias_adjusted",) * (told.season.factor != 1)
     return {
-        "metrics": metrics(outcome.metrics, protocol="value", only=("mae", "spearman", "bias", "bias_adjusted")),
+        "metrics": metrics(outcome.metrics, protocol="value", only=("mae", "spearman", "bias", *adjusted)),
         "deciles": told.deciles.to_dicts(),
         "totals": {
             "forecast": told.forecast,

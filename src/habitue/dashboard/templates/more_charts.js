@@ -6,6 +6,8 @@ charts.deciles = function (rows, { c, width }) {
   const series = (name, key, color) => ({
     name, type: "bar", color, barGap: "6%", barCategoryGap: "28%", data: rows.map((r) => r[key]), itemStyle: { borderRadius: 2 },
   });
+  const bars = [["forecast", "forecast", c.grey], ["with season", "adjusted", c.gold], ["actual", "actual", c.accent]]
+    .filter(([, key]) => key !== "adjusted" || rows.some((r) => r.adjusted !== r.forecast));
   const ends = rows.map((r) => Math.max(r.forecast, r.adjusted, r.actual));
   const ratios = {
     name: "actual over forecast", type: "scatter", symbolSize: 0, itemStyle: { opacity: 1 }, silent: true, data: lying ? ends.map((x, i) => [x, i]) : ends,
@@ -21,7 +23,7 @@ charts.deciles = function (rows, { c, width }) {
   const amounts = axis(c, { type: "value", splitNumber: lying ? 3 : 4, splitLine: grid(c), axisLine: { show: false }, axisLabel: { formatter: shortMoney } });
   return frame(c, {
     ...(lying ? { height: rows.length * 42 + 80 } : {}),
-    legend: legend(c, ["forecast", "with season", "actual"], { itemHeight: 10 }),
+    legend: legend(c, bars.map(([name]) => name), { itemHeight: 10 }),
     grid: { left: lying ? 28 : 56, right: lying ? 34 : 8, top: 40, bottom: lying ? 28 : 44 },
     tooltip: {
       trigger: "axis", axisPointer: { type: "shadow" },
@@ -30,7 +32,7 @@ charts.deciles = function (rows, { c, width }) {
     },
     xAxis: lying ? amounts : tenths,
     yAxis: lying ? tenths : amounts,
-    series: [series("forecast", "forecast", c.grey), series("with season", "adjusted", c.gold), series("actual", "actual", c.accent), ratios],
+    series: [...bars.map(([name, key, color]) => series(name, key, color)), ratios],
   });
 };
 
@@ -39,7 +41,8 @@ function tenth(n) {
 }
 
 charts.totals = function (totals, { c }) {
-  const rows = [["forecast", totals.forecast, c.grey], ["with season", totals.adjusted, c.gold], ["actual", totals.actual, c.accent]];
+  const rows = [["forecast", totals.forecast, c.grey], ["with season", totals.adjusted, c.gold], ["actual", totals.actual, c.accent]]
+    .filter(([name]) => name !== "with season" || totals.adjusted !== totals.forecast);
   return frame(c, {
     grid: { left: 84, right: 66, top: 8, bottom: 28 },
     tooltip: { trigger: "item", formatter: (p) => tip(rows[p.dataIndex][0], [["in all", money(p.value)], ["of actual", percent(p.value / totals.actual, 1)]]) },
