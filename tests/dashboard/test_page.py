@@ -269,8 +269,7 @@ def test_where_no_season_was_stated_none_is_drawn(report: dict[str, Any]) -> Non
     spent["totals"] |= {"adjusted": spent["totals"]["forecast"], "bias_adjusted": spent["totals"]["bias"]}
     said = Page(render(report)).plain
     assert "The forecast ended 33.2 % below the fact. " in said
-    assert "No season was stated before opening" in said
-    assert "season-adjusted" not in said and "with the season" not in said
+    assert "season-adjusted" not in said and "the season" not in said.lower()
 
 
 @pytest.mark.parametrize(("section", "part"), OPTIONAL)

@@ -149,6 +149,14 @@ def test_what_a_tracker_sent_of_her_and_was_refused_goes_too(shop):
     assert left.filter(left.str.contains("event_id")).to_list() == raw[1:3]
 
 
+def test_an_erasure_of_nobody_takes_nothing(shop):
+    space, _, others = shop
+    raw = f'{{"event_id":"m1","user_key":{others[0]}}}'
+    space.lake.append(REFUSED, filled(REFUSED, [{"raw": raw, "row": 100}]))
+    assert erasing.erase(space, [])["rows"] == {}
+    assert raw in space.lake.read(REFUSED)["raw"].to_list()
+
+
 def test_everybody_else_is_as_before(shop):
     space, mine, others = shop
     before = {t.name: space.lake.read(t) for t in TABLES if t.name != "identities"}

@@ -154,7 +154,9 @@ def _refused(workspace: Workspace, person: traces.Person) -> int:
     rows = workspace.lake.read(EVENTS, columns=["user_key", "order_id"])
     orders = rows.filter(pl.col("user_key").is_in(list(person.keys)))["order_id"].drop_nulls().unique()
     cells = [re.escape(json.dumps(word)) for word in (*orders, *person.aliases)]
-    cells.append(rf'"user_key":\s*(?:{"|".join(map(str, person.keys))})\b')
+    cells += [rf'"user_key":\s*{key}\b' for key in person.keys]
+    if not cells:  # a pattern of nothing would find everybody's
+        return 0
     return workspace.lake.delete_rows(REFUSED, pl.col("raw").str.contains("|".join(cells)))
 
 
