@@ -30,8 +30,9 @@ from habitue.core import runtime
 from habitue.core.schemas import EVENTS, METRICS, PURCHASE
 from habitue.evaluate import bench
 from habitue.model import quick
-from habitue.serve import counts, personal, scorer, shortlist, state
+from habitue.serve import counts, personal, scorer, shortlist
 from habitue.serve import shop as shops
+from habitue.serve.events import mapped
 from habitue.serve.scorer import Question
 from habitue.serve.shop import Shop
 from habitue.serve.state import Shopper
@@ -93,7 +94,7 @@ def grown(folder: Path, items: int) -> tuple[Shop, Shop, list[Shopper]]:
         masks={},
     )
     short = replace(exact, shortlist=shortlist.opened(there, counted.trend))
-    base = state.mapped(max(space.state.glob(f"{shops.FOLDER}*")))
+    base = mapped(max(space.state.glob(f"{shops.FOLDER}*")))
     recall = personal.measured(short, base, now=read.at)
     assert short.shortlist is not None
     short = replace(short, shortlist=replace(short.shortlist, recall=recall, probes=recall.probes))

@@ -19,7 +19,7 @@ from habitue.core import durable
 from habitue.core.errors import LakeError, UsageError
 from habitue.core.workspace import Workspace
 from habitue.protect import identities, people
-from habitue.serve import about, answers, foretold, rules, scorer, state, work
+from habitue.serve import about, answers, events, foretold, rules, scorer, work
 from habitue.serve import shop as shops
 from habitue.serve.persons import Persons
 from habitue.serve.scorer import Question
@@ -75,11 +75,11 @@ def _agreed(shop: Shop, shoppers: Shoppers, keys: list[int]) -> Iterator[Shopper
         yield shoppers.of(key) if agreed else None
 
 
-def _read(space: Workspace, folder: Path) -> tuple[Shop, state.Base]:
+def _read(space: Workspace, folder: Path) -> tuple[Shop, events.Base]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     shops.write(serving.reading(space), folder)
-    return shops.opened(folder, models=space.models), state.mapped(folder)
+    return shops.opened(folder, models=space.models), events.mapped(folder)
 
 
 def _begun(folder: Path, space: Workspace, arguments: dict[str, Any], shop: Shop, now: dt.datetime) -> dict[str, Any]:

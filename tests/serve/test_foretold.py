@@ -8,9 +8,10 @@ import pytest
 from habitue import serving
 from habitue.core.schemas import EVENTS
 from habitue.serve import foretold, shop
+from habitue.serve.events import mapped
 from habitue.serve.persons import Persons
 from habitue.serve.problems import Problem
-from habitue.serve.state import Shopper, Shoppers, mapped
+from habitue.serve.state import Shopper, Shoppers
 
 NOW = dt.datetime(2024, 8, 1, 12, tzinfo=dt.UTC)
 

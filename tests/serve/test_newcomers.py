@@ -13,6 +13,7 @@ from habitue.core.runtime import Runtime
 from habitue.core.schemas import ITEMS
 from habitue.model import blend, newcomers
 from habitue.serve import shop, state
+from habitue.serve.events import mapped
 from habitue.serve.personal import personal
 from habitue.serve.persons import Persons
 
@@ -87,7 +88,7 @@ def test_the_server_lifts_what_facts_foretell_as_the_offline_command_does(traine
     folder = serving.read(space)
     ready = shop.opened(folder, models=space.models)
     persons = Persons(space.identities)
-    everybody = state.Shoppers(state.mapped(folder), persons)
+    everybody = state.Shoppers(mapped(folder), persons)
     new = np.array([item[0] in "qr" for item in ready.items])
     loud = np.array([item.endswith("-loud") for item in ready.items])
     plain = dataclasses.replace(model.state, newcomers=None)

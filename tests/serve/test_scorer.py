@@ -11,6 +11,7 @@ from habitue import serving
 from habitue.encode import search
 from habitue.model import blend
 from habitue.serve import foretold, rules, scorer, shop, state
+from habitue.serve.events import mapped
 from habitue.serve.persons import Persons
 from habitue.serve.problems import Problem
 from habitue.serve.scorer import Filters, Question
@@ -25,7 +26,7 @@ def served(trained_shop):
     folder = serving.read(space)
     ready = shop.opened(folder, models=space.models)
     persons = Persons(space.identities)
-    everybody = state.Shoppers(state.mapped(folder), persons)
+    everybody = state.Shoppers(mapped(folder), persons)
 
     def known(user_id):
         return everybody.of(persons.key("user_id", user_id))

@@ -15,6 +15,7 @@ from habitue import serving
 from habitue.model.quick import Told
 from habitue.serve import app, personal, rules, scorer, shortlist, state
 from habitue.serve import shop as shops
+from habitue.serve.events import mapped
 from habitue.serve.persons import Persons
 from habitue.serve.scorer import Filters, Question
 
@@ -137,7 +138,7 @@ def served(large):
     folder = serving.read(large)
     ready = shops.opened(folder, models=large.models)
     persons = Persons(large.identities)
-    everybody = state.Shoppers(state.mapped(folder), persons)
+    everybody = state.Shoppers(mapped(folder), persons)
     assert ready.shortlist is not None
     return ready, dataclasses.replace(ready, shortlist=None), lambda name: everybody.of(persons.key("user_id", name))
 
@@ -273,7 +274,7 @@ def test_its_recall_is_measured_kept_and_shown(large):
 
 def test_the_measure_sees_what_is_missed(served, large, monkeypatch):
     ready, _, _ = served
-    base = state.mapped(max(large.state.glob(f"{shops.FOLDER}*")))
+    base = mapped(max(large.state.glob(f"{shops.FOLDER}*")))
     whole = personal.measured(ready, base, now=NOW)
     assert (whole.at_10, whole.at_100, whole.customers) == (1.0, 1.0, 40)
     assert whole.probes == shortlist.PROBES[0]
@@ -294,7 +295,7 @@ def test_the_measure_sees_what_is_missed(served, large, monkeypatch):
 def test_carts_are_measured_by_orders_and_visits_by_likeness(served, large, monkeypatch):
     ready, _, _ = served
     monkeypatch.setattr(personal, "_beside", lambda shop, shoppers, near_to, share, *, now: (near_to, share))
-    told = personal.measured(ready, state.mapped(max(large.state.glob(f"{shops.FOLDER}*"))), now=NOW)
+    told = personal.measured(ready, mapped(max(large.state.glob(f"{shops.FOLDER}*"))), now=NOW)
     assert told.cart_at_100 == (personal.paired, personal.CART_SHARE)
     assert told.session_at_100 == (shops.around, personal.SESSION_SHARE)
 

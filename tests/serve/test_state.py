@@ -15,6 +15,7 @@ from habitue.model.past import Past, histories
 from habitue.prepare.declared import LEDGER
 from habitue.protect import identities, people
 from habitue.serve import state
+from habitue.serve.events import lay_out, mapped, mark
 from habitue.serve.persons import Persons
 
 ITEMS = tuple("abcdef")
@@ -53,8 +54,8 @@ def stream():
 def laid_out(events, tmp_path, searches=None, **more):
     folder = tmp_path / f"state-{len(list(tmp_path.iterdir()))}"
     folder.mkdir()
-    state.lay_out(events, folder, searches=searches, **more)
-    return state.mapped(folder)
+    lay_out(events, folder, searches=searches, **more)
+    return mapped(folder)
 
 
 @pytest.fixture
@@ -346,25 +347,6 @@ def test_a_flood_of_repeats_is_bounded_too(shoppers):
     assert [one["event_id"] for one in everybody.of(1).rows] == ["e0000"]
 
 
-def test_what_is_packed_comes_back_as_it_was(tmp_path, shoppers):
-    """Whatever a row says, of several people mixed, over readings that let go of the older ones."""
-    rng = np.random.default_rng(5)
-    rows = [
-        row(n, at=START + dt.timedelta(microseconds=int(rng.integers(10**12))), user=int(rng.integers(3)), **told)
-        for n in range(60)
-        for told in [[{"item_id": "茶壶"}, {"item_id": None, "query": "tea"}, {"quantity": 2.5, "price": 0.1}][n % 3]]
-    ]
-    everybody = shoppers([])
-    everybody.take(rows)
-    for gone in (0, 7, 7, 31, 60):
-        everybody.rebase(everybody.base, taken=gone)
-        for user in range(3):
-            mine = [one for one in rows[gone:] if one["user_key"] == user]
-            names = [*state.columns(LEDGER), "meant"]
-            assert everybody.fresh.of(user) == [{name: one.get(name) for name in names} for one in reversed(mine)]
-        assert len(everybody.fresh) == 60 - gone
-
-
 def test_somebody_nobody_has_met_has_no_history(shoppers):
     shopper = shoppers().of(7)
     assert shopper.rows == [] and len(shopper.history({"a": 0}).set_at) == 0
@@ -388,7 +370,7 @@ def test_who_is_in_memory_stays_there_over_a_base_that_holds_the_same_events(tmp
 def test_the_mark_of_one_event_is_that_of_the_table(tmp_path):
     odd = [row(n, at=START + dt.timedelta(microseconds=7**n), user=n, item_id="a") | {"line": n} for n in range(9)]
     base = laid_out(EVENTS.shape(pl.DataFrame(odd, schema=EVENTS.schema)), tmp_path)
-    assert [base.mark(n) for n in range(9)] == [state._mark(one) for one in odd]
+    assert [base.mark(n) for n in range(9)] == [mark(one) for one in odd]
     assert len({base.mark(n) for n in range(9)}) == 9 and base.mark(77) == 0
 
 

@@ -13,6 +13,7 @@ from habitue.look_back import traits_learnt
 from habitue.model import artifact, blend
 from habitue.plan import Plan
 from habitue.serve import foretold, shop, state
+from habitue.serve.events import mapped
 from habitue.serve.personal import personal
 from habitue.serve.persons import Persons
 from habitue.tables import version
@@ -89,7 +90,7 @@ def served(trained):
     space = habitue.open(trained).space
     folder = serving.read(space)
     persons = Persons(space.identities)
-    everybody = state.Shoppers(state.mapped(folder), persons)
+    everybody = state.Shoppers(mapped(folder), persons)
     return shop.opened(folder, models=space.models), lambda user: everybody.of(persons.key("user_id", user)), folder
 
 

@@ -30,6 +30,7 @@ from habitue.protect import consent
 from habitue.protect.identities import GUEST
 from habitue.serve import about, counts, experiments, foretold, operational, registry, scorer, shop, state
 from habitue.serve.counts import Line
+from habitue.serve.events import Base, Row, mapped
 from habitue.serve.metrics import Metrics
 from habitue.serve.operational import Followed
 from habitue.serve.persons import Persons
@@ -37,7 +38,7 @@ from habitue.serve.problems import Problem
 from habitue.serve.rules import Rules
 from habitue.serve.scorer import Answer, Question
 from habitue.serve.shop import Shop
-from habitue.serve.state import Base, Row, Shopper, Shoppers
+from habitue.serve.state import Shopper, Shoppers
 from habitue.serve.traces import Traces
 
 Read = Callable[[], Awaitable[Path]]  # the workspace as it is now -> a folder of files to answer from (shop.py)
@@ -376,7 +377,7 @@ class Desk:
         models = self.workspace.models
         made, self._canary = shop.opened(folder, models=models, before=self._shop), registry.canary(models)
         if self._canary is None:
-            return made, None, state.mapped(folder)
+            return made, None, mapped(folder)
         before = self._tried or made  # the same products: a customer's sets are laid out for both
         if before.index is not made.index:
             before = made
@@ -384,8 +385,8 @@ class Desk:
             tried = shop.opened(folder, models=models, before=before, version=self._canary.version)
         except HabitueError as error:
             _log.error("a model cannot be tried out: %s", error)
-            return made, None, state.mapped(folder)
-        return made, tried, state.mapped(folder)
+            return made, None, mapped(folder)
+        return made, tried, mapped(folder)
 
     async def _renew_now_and_then(self) -> None:
         while True:

@@ -18,11 +18,11 @@ from habitue.collect.wires.gorse import kind_meant
 from habitue.encode import search
 from habitue.serve.answers import admitted
 from habitue.serve.desk import Desk
+from habitue.serve.events import Row
 from habitue.serve.fields import Asked, Field, parsed
 from habitue.serve.keys import CATALOGUE, RECOMMEND, USERS, Door, Key
 from habitue.serve.problems import Problem
 from habitue.serve.scorer import LONGEST, MOST, Answer, Filters, Question, bad
-from habitue.serve.state import Row
 
 SECRET_ONLY = "Gorse's routes name users in their paths"
 PAGE = (

@@ -24,11 +24,11 @@ from litestar.response import Stream
 
 from habitue.serve.answers import RECOMMENDATIONS, admitted, body, named, question, unknown_user
 from habitue.serve.desk import Desk
+from habitue.serve.events import Row
 from habitue.serve.fields import Asked, Field, of_query
 from habitue.serve.keys import PREDICT, RECOMMEND
 from habitue.serve.problems import Problem
 from habitue.serve.scorer import bad
-from habitue.serve.state import Row
 
 MOST = 100
 KEPT = 20  # of them, that no write key takes

@@ -17,8 +17,8 @@ from habitue.evaluate import topk
 from habitue.model import blend, live, newcomers, quick
 from habitue.model.past import Floats, Ints, Past
 from habitue.model.quick import Told
+from habitue.serve import events, shortlist
 from habitue.serve import shop as shops
-from habitue.serve import shortlist, state
 from habitue.serve.shop import Mask, Shop
 from habitue.serve.shortlist import Recall
 from habitue.serve.state import Shopper
@@ -168,10 +168,10 @@ def measure(folder: Path, reading: shops.Reading) -> None:
     """Measure the shortlist of a folder just written, and keep what was found beside it; without one do nothing."""
     if (folder / shortlist.FILE).exists():
         shop = shops.opened(folder, models=folder, model=reading.state)
-        shortlist.keep(measured(shop, state.mapped(folder), now=reading.at), folder)
+        shortlist.keep(measured(shop, events.mapped(folder), now=reading.at), folder)
 
 
-def measured(shop: Shop, base: state.Base, *, now: dt.datetime) -> Recall:
+def measured(shop: Shop, base: events.Base, *, now: dt.datetime) -> Recall:
     """Return how much of the exact lists of some customers the shortlist has, looked for in as many cells as needed.
 
     The first products in stock are compared. Of the numbers of cells in `shortlist.PROBES` the first that is good

@@ -14,7 +14,7 @@ come in without a failed request. A folder holds
     products.ivf       of a large catalogue: what shortlists are made from (shortlist.py), retrieval.json beside it
     *.npy              words of the products, what is counted (counts.py), who may not be answered in person, what
                        is known of the people where the model reads that
-    live.ndjson, ...   everybody's events (state.py)
+    live.ndjson, ...   everybody's events (events.py)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from habitue.encode.traits import ADDED
 from habitue.model import artifact, blend, live, newcomers, quick, rules
 from habitue.model.past import Floats, Ints, Past, histories, placed_once
 from habitue.model.quick import Told
-from habitue.serve import counts, follows, registry, shortlist, state
+from habitue.serve import counts, events, follows, registry, shortlist
 from habitue.serve.counts import Counts
 from habitue.serve.mapped import sparse, write_sparse
 from habitue.serve.shortlist import Shortlist
@@ -193,7 +193,7 @@ def write(reading: Reading, folder: Path) -> None:
     if reading.traits is not None:
         np.save(folder / "traits.npy", reading.traits.rows)
         np.save(folder / "traits-people.npy", reading.traits.people)
-    state.lay_out(reading.events, folder, searches=searches)
+    events.lay_out(reading.events, folder, searches=searches)
     about: dict[str, Any] = {
         "at": reading.at.isoformat(),
         "version": reading.version,
