@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shutil
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -198,6 +200,28 @@ def test_pip_downloads_without_dependencies_or_builds(shelf, tmp_path, monkeypat
     assert asked[:3] == ["-m", "pip", "download"] and asked[-1] == "tiny-pkg==1.0"
     assert {"--no-deps", "--only-binary=:all:", "--no-cache-dir"} <= set(asked)
     assert not Path(temporary).exists(), "the wheel is gone"
+
+
+def test_what_lies_in_a_folder_is_counted_while_pip_makes_and_removes_folders_in_it(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/wheel").write_bytes(b"7 bytes")
+    ended = threading.Event()
+
+    def unpack():
+        while not ended.is_set():
+            for number in range(20):
+                (tmp_path / f"pip-unpack-{number}").mkdir()
+                (tmp_path / f"pip-unpack-{number}/part").touch()
+            for number in range(20):
+                shutil.rmtree(tmp_path / f"pip-unpack-{number}")
+
+    pip = threading.Thread(target=unpack)
+    pip.start()
+    try:
+        assert {wheels._size(tmp_path) for _ in range(1000)} == {7}
+    finally:
+        ended.set()
+        pip.join()
 
 
 @pytest.mark.parametrize(

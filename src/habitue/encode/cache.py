@@ -7,6 +7,7 @@ may write at once, a killed run leaves what it finished, and a damaged file is f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -101,8 +102,9 @@ def compact(shelf: Path, encoder: Encoder) -> None:
                 if path not in fresh:  # a shard that held everything already keeps its name
                     path.unlink(missing_ok=True)
             for path in shelf.glob("*.part"):
-                if time.time() - path.stat().st_mtime > STALE_S:
-                    path.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # its writer has just finished it
+                    if time.time() - path.stat().st_mtime > STALE_S:
+                        path.unlink()
     except LakeError:
         if not (shelf / ".lock").exists():
             raise  # it is not that somebody else is at work

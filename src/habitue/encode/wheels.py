@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -101,11 +103,10 @@ def _pieces(file: IO[bytes]) -> Iterator[bytes]:
 
 def _size(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue  # pip moved it between the listing and now
+    for inner, _, files in os.walk(folder):  # passes over a folder that pip removed meanwhile; rglob would raise
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):  # pip moved it between the listing and now
+                total += os.stat(os.path.join(inner, name)).st_size
     return total
 
 

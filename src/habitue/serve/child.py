@@ -23,7 +23,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from habitue.core.errors import HabitueError, LakeError
@@ -44,13 +43,20 @@ def behind(process: int) -> None:
     and new ones have that of the thread that starts them.
     """
     nice = min(os.getpriority(os.PRIO_PROCESS, process) + NICE, 19)
-    threads, met = Path(f"/proc/{process}/task"), {process}
+    met = {process}
     os.setpriority(os.PRIO_PROCESS, process, nice)
-    while more := {int(one.name) for one in threads.iterdir()} - met if threads.exists() else set():
+    while more := _threads(process) - met:
         for thread in more:
             with contextlib.suppress(ProcessLookupError):  # it has ended
                 os.setpriority(os.PRIO_PROCESS, thread, nice)
         met |= more  # until no thread is left that was started meanwhile by one not yet met
+
+
+def _threads(process: int) -> set[int]:
+    try:
+        return {int(name) for name in os.listdir(f"/proc/{process}/task")}
+    except FileNotFoundError:  # it has ended, or this is no Linux
+        return set()
 
 
 @dataclass
