@@ -4,9 +4,10 @@ import pytest
 
 import habitue
 from habitue import adapting
-from habitue.cli import models
+from habitue.cli import model, models
 from habitue.core.errors import LakeError, ModelError, UsageError
 from habitue.serve import keys, operational, registry
+from habitue.shop import Trained
 
 
 @pytest.fixture
@@ -26,6 +27,17 @@ def test_a_model_is_tried_out_and_the_try_out_ends(shop, capsys):
     models.rollback(workspace=shop.folder)
     assert "20240201 answers again" in capsys.readouterr().out
     assert registry.canary(shop.space.models) is None
+
+
+def test_a_training_says_which_model_answers_when_it_is_another(shop, capsys, monkeypatch):
+    new = shop.space.models / registry.MODEL / "20240201"
+    made = Trained(new, None, {"weights": {"popular": 1.0}, "as_of": "2024-02-01"})
+    monkeypatch.setattr(habitue.Shop, "train", lambda *_, **__: made)
+    model.train(shop.folder)
+    assert "answering" not in capsys.readouterr().out, "it answers itself"
+    registry.promote(shop.space.models, "20240101")
+    model.train(shop.folder)
+    assert "20240101 goes on answering until: habitue models promote 20240201" in capsys.readouterr().out
 
 
 def test_what_changes_the_model_that_answers_stands_in_the_audit_log(shop):

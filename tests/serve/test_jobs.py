@@ -1,5 +1,6 @@
 """Jobs: many customers answered by the child's code, in parts, gone on with after a death, without the erased."""
 
+import datetime as dt
 import json
 
 import pytest
@@ -41,6 +42,8 @@ def test_everybody_gets_what_the_route_answers(trained, client, monkeypatch):
     assert work_off(trained)["parts"] == 3
     told = client.get(f"/v1/jobs/{number}").json()
     assert (told["state"], told["customers"], told["parts"], told["what"]) == ("done", 40, 3, "recommendations")
+    moments = [dt.datetime.fromisoformat(told[name]) for name in ("submitted_at", "started_at", "ended_at")]
+    assert moments == sorted(moments) and abs(dt.datetime.now(dt.UTC) - moments[0]) < dt.timedelta(minutes=5)
     found = rows(client.get(f"/v1/jobs/{number}/result"))
     assert {row["user_id"] for row in found} == {f"u{n}" for n in range(40)} and "user_key" not in found[0]
     for row in found[:5]:

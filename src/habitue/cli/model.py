@@ -23,6 +23,7 @@ def train(
     Example: habitue train --as-of 2011-09-09
     """
     import habitue
+    from habitue.serve import registry
 
     trained = habitue.open(workspace).train(as_of=as_of)
     if json:
@@ -34,3 +35,6 @@ def train(
     if new := trained.manifest.get("newcomers"):
         typer.echo(new)
     typer.echo(f"Trained as of {trained.manifest['as_of']}. Weights of the views: {views}.\nKept in {trained.folder}")
+    answers = registry.current(trained.folder.parents[1])
+    if answers is not None and answers != trained.folder:
+        typer.echo(f"{answers.name} goes on answering until: habitue models promote {trained.folder.name}")

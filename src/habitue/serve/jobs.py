@@ -13,6 +13,7 @@ way out, so somebody who was erased meanwhile is in no download.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import secrets
 from collections.abc import AsyncIterator
@@ -169,6 +170,8 @@ async def _job(request: Asked) -> work.Job:
 
 
 def _told(job: work.Job) -> dict[str, Any]:
+    def moment(seconds: float | None) -> str | None:
+        return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
 
     return {
         "job_id": job.number,
@@ -177,8 +180,8 @@ def _told(job: work.Job) -> dict[str, Any]:
         "words": job.words,
         "done": job.done,
         "steps": job.steps,
-        "submitted_at": job.submitted_at,
-        "started_at": job.started_at,
-        "ended_at": job.ended_at,
+        "submitted_at": moment(job.submitted_at),
+        "started_at": moment(job.started_at),
+        "ended_at": moment(job.ended_at),
         **job.result,
     }
