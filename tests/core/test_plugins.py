@@ -23,6 +23,15 @@ def test_an_unknown_name_suggests_the_closest_file():
         plugins.load("core", "errrors", contract=())
 
 
+def test_only_files_that_could_be_loaded_are_named():
+    with pytest.raises(PluginError, match="Known: ") as told:
+        plugins.load("model", "nonsense", contract=("Config", "ANSWERS", "fit"))
+    named = str(told.value).partition("Known: ")[2].rstrip(".").split(", ")
+    assert {"als", "behaviour", "blend", "ease", "neighbours"} <= set(named)
+    for name in named:
+        plugins.load("model", name, contract=("Config", "ANSWERS", "fit"))
+
+
 def test_a_file_that_lacks_a_name_says_which():
     with pytest.raises(PluginError, match=r"does not define encode.*must define HabitueError, encode\. Add encode to"):
         plugins.load("core", "errors", contract=("HabitueError", "encode"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 
 from habitue.core.errors import PluginError, did_you_mean
@@ -22,6 +24,8 @@ def load(folder: str, name: str, *, contract: tuple[str, ...]) -> ModuleType:
             raise
         package = importlib.import_module(f"habitue.{folder}")
         files = [m.name for m in pkgutil.iter_modules(package.__path__)]
+        places = [Path(place) for place in package.__path__]
+        files = [name for name in files if set(contract) <= _defined(places, name)]
         raise PluginError(
             f"{folder} '{name}'",
             found=f"there is no file '{path.replace('.', '/')}.py'",
@@ -37,3 +41,17 @@ def load(folder: str, name: str, *, contract: tuple[str, ...]) -> ModuleType:
             remedy=f"Add {', '.join(missing)} to {path}, or name another file",
         )
     return module
+
+
+def _defined(places: list[Path], name: str) -> set[str]:
+    """Return what a file or a folder of that name defines at its top, without importing it: that may take an extra."""
+    found: set[str] = set()
+    for path in (inner for place in places for inner in (place / f"{name}.py", place / name / "__init__.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body if path.exists() else ():
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                found |= {one.asname or one.name for one in node.names}
+            else:
+                found |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    return found
