@@ -1,12 +1,12 @@
 """How far the flagship's default settings are from settings tuned for one shop.
 
-    python benchmarks/quality/defaults.py [ml-100k] [online-retail] [beauty] [--trials 10] [--steps 100000]
+    python benchmarks/quality/defaults.py [ml-100k] [ml-1m] [online-retail] [beauty] [sports] [--trials 10] [--steps N]
 
 Every setting of `behaviour.Config` with a range is searched (`evaluate.tune`, TPE), the defaults being the first trial;
 NDCG@10 on validation chooses, and the default and the best are then asked the test, each once, on the same customers.
 `--steps` shortens every training alike, the defaults' too. Online Retail: the next order within 92 days, from the
-bundled ledger, validation 92 days earlier. ML-100k (by time) and Beauty (last but one, last): $HABITUE_DATA. A search
-that was stopped goes on. One document a data set, defaults-<name>.json.
+bundled ledger, validation 92 days earlier. ML-100k (by time), MovieLens-1M, Beauty and Sports (last but one, last):
+$HABITUE_DATA. A search that was stopped goes on. One document a data set, defaults-<name>.json.
 """
 
 from __future__ import annotations
@@ -54,11 +54,23 @@ def ml_100k() -> Asked:
     return task.validation, task.test, behaviour.Config()
 
 
-def beauty() -> Asked:
+def beauty(shop: str = "Beauty") -> Asked:
     """Leave-one-out, with words."""
     folder = Path(os.environ["HABITUE_DATA"]) / "amazon_s3rec"
-    events, items = (pl.read_parquet(folder / f"Beauty_{part}.parquet") for part in ("sequences", "items"))
+    events, items = (pl.read_parquet(folder / f"{shop}_{part}.parquet") for part in ("sequences", "items"))
     task = protocols.leave_one_out(sequences.read(events, items), protocols.Settings())
+    return task.validation, task.test, behaviour.SEQUENCE
+
+
+def sports() -> Asked:
+    """Leave-one-out, with words."""
+    return beauty("Sports_and_Outdoors")
+
+
+def ml_1m() -> Asked:
+    """Leave-one-out, ids only."""
+    events = pl.read_parquet(Path(os.environ["HABITUE_DATA"]) / "ml1m/sequences_sasrec_order.parquet")
+    task = protocols.leave_one_out(sequences.read(events, None), protocols.Settings())
     return task.validation, task.test, behaviour.SEQUENCE
 
 
@@ -153,6 +165,8 @@ def main() -> int:
         "ml-100k": ("ML-100k", ml_100k, True),
         "online-retail": ("Online Retail", online_retail, False),
         "beauty": ("Beauty", beauty, True),
+        "sports": ("Sports", sports, True),
+        "ml-1m": ("MovieLens-1M", ml_1m, True),
     }
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("names", nargs="*", choices=[*sets, []], help="none = all")
