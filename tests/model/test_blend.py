@@ -19,6 +19,7 @@ from habitue.model import behaviour, blend, fuse
 from habitue.model.past import Past, next_sets
 
 RUNTIME = Runtime(seed=1, threads=1)
+MANY = blend.FEW + 1  # customers of whom one climb learns
 TINY = behaviour.Config(width=8, blocks=1, steps=4, questions=64, content=4)
 
 
@@ -30,7 +31,7 @@ def test_standard_by_hand():
 
 def test_rank_weights_climb_to_the_top():
     best = np.array([2.0, 0.0, 0.5])  # the largest becomes 1
-    found = blend.rank_weights(lambda w: -float(np.square(w - best).sum()), 3)
+    found = blend.rank_weights(lambda w: np.full(MANY, -np.square(w - best).sum()), 3)
     np.testing.assert_allclose(found, [1, 0, 0.25])
 
 
@@ -40,20 +41,38 @@ def test_rank_weights_leave_the_far_better_view_alone():
     def gain(weights):
         return 0.9 if weights[1] and not weights[0] and not weights[2] else 0.5 - float(np.abs(weights - 1).sum()) / 10
 
-    np.testing.assert_allclose(blend.rank_weights(gain, 3), [0, 1, 0])
+    np.testing.assert_allclose(blend.rank_weights(lambda w: np.full(MANY, gain(w)), 3), [0, 1, 0])
 
 
 def test_rank_weights_stay_equal_where_nothing_helps():
-    np.testing.assert_allclose(blend.rank_weights(lambda w: 0.0, 3), 1)
+    np.testing.assert_allclose(blend.rank_weights(lambda w: np.zeros(MANY), 3), 1)
 
 
-def test_gain_is_the_ndcg_that_evaluation_prints():
+def test_rank_weights_of_few_are_the_mean_over_customers_drawn_anew():
+    """21 customers want the first view alone, 19 the second: a climb goes over to whoever are more."""
+    first = np.arange(40) < 21
+
+    def worth(weights):
+        return np.where(first, weights[0] > 2 * weights[1], weights[1] > 2 * weights[0]).astype(float)
+
+    many = blend.rank_weights(lambda w: np.repeat(worth(w), 10), 2)
+    np.testing.assert_allclose(many, [1, 1 / 3])
+    few = blend.rank_weights(worth, 2)
+    share = few / few.sum()  # k climbs ended at 3 : 1, the others at 0 : 1
+    k = blend.BAGS * share[0] / 0.75
+    assert 0 < round(k) < blend.BAGS and k == pytest.approx(round(k))
+    np.testing.assert_array_equal(blend.rank_weights(worth, 2), few)
+    unanimous = blend.rank_weights(lambda w: worth(w)[:1].repeat(40), 2)
+    np.testing.assert_allclose(unanimous, [1, 1 / 3])
+
+
+def test_worth_is_the_ndcg_that_evaluation_prints():
     rng = np.random.default_rng(0)
     views = rng.normal(size=(2, 30, 50)).astype(np.float32)
     relevant = rng.random((30, 50)) < 0.1
     relevant[4] = False
     open_to = rng.random((30, 50)) < 0.8
-    gain = blend._gain(views, relevant & open_to, open_to)
+    worth = blend._worth(views, relevant & open_to, open_to)
     users = (relevant & open_to).any(axis=1)
     weights = np.array([0.3, 1.0])
     placed = metrics.places(
@@ -61,12 +80,13 @@ def test_gain_is_the_ndcg_that_evaluation_prints():
         sp.csr_matrix((relevant & open_to)[users].astype(np.float32)),
         masked=sp.csr_matrix(~open_to[users]).astype(np.float32),
     )
-    assert gain(weights) == pytest.approx(metrics.ndcg_at(placed, 10).mean(), rel=1e-6)
+    assert worth(weights).mean() == pytest.approx(metrics.ndcg_at(placed, 10).mean(), rel=1e-6)
+    assert worth(weights).shape == (30,) and not worth(weights)[~users].any()
 
 
-def test_gain_of_a_slice_nobody_is_in():
+def test_worth_of_a_slice_nobody_is_in():
     nothing = np.zeros((2, 3), dtype=bool)
-    assert blend._gain(np.zeros((1, 2, 3), dtype=np.float32), nothing, ~nothing) is None
+    assert blend._worth(np.zeros((1, 2, 3), dtype=np.float32), nothing, ~nothing) is None
 
 
 def test_churn_weights_find_the_view_that_knows():

@@ -38,7 +38,7 @@ from habitue.core.errors import ModelError
 from habitue.core.runtime import Runtime
 from habitue.model import behaviour, clv, ease, neighbours, newcomers, popular, rules, slist, trees
 from habitue.model.fuse import standard
-from habitue.model.past import Floats, Past, next_sets, purchases
+from habitue.model.past import Floats, Ints, Past, next_sets, purchases
 from habitue.model.train import Progress
 
 ANSWERS = frozenset({"rank", "churn", "value"})
@@ -48,6 +48,7 @@ Doubles = npt.NDArray[np.float64]
 
 TRIED = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # weights
 SWEEPS = 4  # over all views; on Online Retail nothing moves after the second
+FEW, BAGS = 250, 16  # up to so many customers the weights are the mean of so many climbs; LOG.md, "weights of few"
 PLACES = 10  # of the list that is judged
 LEAST_REPEATS = 0.01  # share of what is bought that was bought before; with less, repeats are not judged
 CANDIDATES = 100  # best products of each view, among all and among those new to the customer
@@ -195,15 +196,39 @@ def predict(state: State, past: Past) -> pl.DataFrame:
     return pl.DataFrame({**answers, **alone.to_dict()})
 
 
-def rank_weights(gain: Callable[[Doubles], float], count: int) -> Doubles:
+def rank_weights(worth: Callable[[Doubles], Doubles], count: int) -> Doubles:
+    """Return the weights that climbing finds; `worth`: weights [V] -> what each customer's list is worth [B].
+
+    Of FEW customers or less one climb would learn by heart: there it is the mean of BAGS climbs, each on as many
+    customers drawn from them with replacement (bagging: Breiman 1996). The largest weight becomes 1.
+    """
+    met: dict[bytes, Doubles] = {}  # the climbs meet
+
+    def told(weights: Doubles) -> Doubles:
+        key = weights.tobytes()
+        if key not in met:
+            met[key] = worth(weights)
+        return met[key]
+
+    def climbed(drawn: Ints) -> Doubles:
+        found = _climbed(lambda weights: float(told(weights)[drawn].sum()), count)
+        return found / (found.sum() or 1.0)
+
+    customers, rng = len(told(np.ones(count))), np.random.default_rng(0)
+    draws = [np.arange(customers)]
+    if customers <= FEW:
+        draws = [np.sort(rng.integers(0, customers, customers)) for _ in range(BAGS)]
+    weights: Doubles = np.mean([climbed(drawn) for drawn in draws], axis=0)
+    return weights / (weights.max() or 1.0)
+
+
+def _climbed(gain: Callable[[Doubles], float], count: int) -> Doubles:
     """Climb from equal weights and from the best view alone, one weight at a time over TRIED, until nothing helps.
 
-    Where one view is far ahead the climb from equal weights ends below it. The largest weight becomes 1.
+    Where one view is far ahead the climb from equal weights ends below it.
     """
     alone = np.eye(count)[int(np.argmax([gain(view) for view in np.eye(count)]))]
-    climbs = [_climb(gain, start) for start in (np.ones(count), alone)]
-    weights = max(climbs, key=gain)
-    return weights / (weights.max() or 1.0)
+    return max([_climb(gain, start) for start in (np.ones(count), alone)], key=gain)
 
 
 def _climb(gain: Callable[[Doubles], float], weights: Doubles) -> Doubles:
@@ -339,7 +364,7 @@ def comparable(name: str, scores: Floats) -> Floats:
     return standard(scores)
 
 
-def judged(earlier: Past, target: sp.csr_matrix, seed: int) -> npt.NDArray[np.int64]:
+def judged(earlier: Past, target: sp.csr_matrix, seed: int) -> Ints:
     """Return the known customers with a history who ordered in the rewound horizon, USERS of them at most."""
     asked = earlier.known & (np.diff(earlier.histories.set_start) > 0) & (np.diff(target.indptr) > 0)
     users = np.flatnonzero(asked)
@@ -356,20 +381,28 @@ def found_weights(views: Floats, past: Past, target: sp.csr_matrix) -> list[floa
     open_to_all = np.ones_like(met)
     # Where (nearly) nothing is bought again, what a customer has is no candidate, and is judged as none.
     again = (bought & met).sum() >= LEAST_REPEATS * bought.sum()
-    judged = [_gain(views, bought, open_to_all)] if again else []
-    gains = [gain for gain in (*judged, _gain(views, bought & ~met, ~met)) if gain]
-    return [float(w) for w in rank_weights(lambda weights: sum(gain(weights) for gain in gains), len(views))]
+    judged = [_worth(views, bought, open_to_all)] if again else []
+    parts = [worth for worth in (*judged, _worth(views, bought & ~met, ~met)) if worth]
+    if not parts:
+        return [1.0] * len(views)
+
+    def together(weights: Doubles) -> Doubles:
+        total: Doubles = np.sum([worth(weights) for worth in parts], axis=0)
+        return total
+
+    return [float(w) for w in rank_weights(together, len(views))]
 
 
-def _gain(
+def _worth(
     views: Floats, relevant: npt.NDArray[np.bool_], open_to: npt.NDArray[np.bool_]
-) -> Callable[[Doubles], float] | None:
-    """Return weights -> mean NDCG@10 over users, among each view's best candidates only; None without a user.
+) -> Callable[[Doubles], Doubles] | None:
+    """Return weights -> [B] whose mean is NDCG@10 of who has something relevant; None where nobody has.
 
-    A product that no view has among its CANDIDATES best of a user is taken to miss the list.
+    Among each view's best candidates only: a product that no view has among its CANDIDATES best of a user is taken to
+    miss the list.
     """
-    users = relevant.any(axis=1)
-    if not users.any():
+    customers, users = len(relevant), np.flatnonzero(relevant.any(axis=1))
+    if not len(users):
         return None
     views, relevant, open_to = views[:, users], relevant[users], open_to[users]
     best = np.zeros_like(relevant)
@@ -386,14 +419,16 @@ def _gain(
     discount = 1 / np.log2(np.arange(2, PLACES + 2))
     ideal = np.cumsum(discount)[np.minimum(relevant.sum(axis=1), PLACES) - 1]
 
-    def gain(weights: Doubles) -> float:
+    def worth(weights: Doubles) -> Doubles:
         scores = np.tensordot(weights.astype(np.float32), seen, axes=1)
         scores[~there] = -np.inf
         top = np.argsort(-scores, axis=1, kind="stable")[:, :PLACES]
         hits = np.take_along_axis(hit, top, axis=1) & np.take_along_axis(there, top, axis=1)
-        return float((hits @ discount[: hits.shape[1]] / ideal).mean())
+        found = np.zeros(customers)
+        found[users] = hits @ discount[: hits.shape[1]] / ideal * (customers / len(users))
+        return found
 
-    return gain
+    return worth
 
 
 def _told(
