@@ -202,7 +202,7 @@ def rank_weights(worth: Callable[[Doubles], Doubles], count: int) -> Doubles:
     Of FEW customers or less one climb would learn by heart: there it is the mean of BAGS climbs, each on as many
     customers drawn from them with replacement (bagging: Breiman 1996). The largest weight becomes 1.
     """
-    met: dict[bytes, Doubles] = {}  # the climbs meet
+    met: dict[bytes, Doubles] = {}  # the climbs come by the same weights
 
     def told(weights: Doubles) -> Doubles:
         key = weights.tobytes()
