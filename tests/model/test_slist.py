@@ -52,6 +52,13 @@ def by_regression(sets, config, words=None) -> np.ndarray:
     return table * ((lately + 1) / (ever + 5)) ** config.trend
 
 
+@pytest.fixture(params=[0.0, 2.0], ids=["dense", "sparse"])
+def pairs(request, monkeypatch) -> None:
+    """As where many pairs of products occur, and as where few do; blocks end inside the table."""
+    monkeypatch.setattr(slist, "DENSE", request.param)
+    monkeypatch.setattr(slist, "ROWS_A_BLOCK", 4)
+
+
 AHEAD = {"around": 0.0, "words": 0.0}
 
 
@@ -59,6 +66,7 @@ AHEAD = {"around": 0.0, "words": 0.0}
     "more",
     [AHEAD, {**AHEAD, "ridge": 1.0, "half_life_days": 30, "history_half_life_days": 20, "trend": 0.0}],
 )
+@pytest.mark.usefixtures("pairs")
 def test_the_table_foretells_each_set_from_those_before(make_past, sets, more):
     config = slist.Config(**more)
     state = slist.fit(make_past(*sets, items=ITEMS, users=range(25)), config, runtime=Runtime())
@@ -81,6 +89,7 @@ WORDS = np.array([[1, 0], [0.6, 0.8], [0, 1], [0, 0], [1, 0], [0, 1]])
         {"window": 1, "ahead": 2},
     ],
 )
+@pytest.mark.usefixtures("pairs")
 def test_both_halves_and_the_words_are_one_regression(make_past, sets, more):
     config = slist.Config(ridge=20.0, **more)
     state = slist.fit(make_past(*sets, items=ITEMS, users=range(25), words=WORDS), config, runtime=Runtime())
