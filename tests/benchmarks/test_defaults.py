@@ -11,7 +11,10 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "benchmarks/quality/defaults.py"))
 
 
-@pytest.mark.parametrize(("name", "least", "trials"), [("online-retail", 0.2, 10), ("ml-100k", 0.15, 8)])
+@pytest.mark.parametrize(
+    ("name", "least", "trials"),
+    [("online-retail", 0.2, 10), ("ml-100k", 0.15, 8), ("sports", 0.035, 6), ("movielens-1m", 0.13, 8)],
+)
 def test_the_committed_defaults_lack_no_more_than_they_may(name, least, trials):
     told = json.loads((ROOT / f"benchmarks/quality/defaults-{name}.json").read_text(encoding="utf-8"))
     ndcg = {row["model"]: row["mean"] for row in told["rows"] if row["metric"] == "ndcg@10"}
