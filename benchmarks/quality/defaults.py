@@ -54,17 +54,12 @@ def ml_100k() -> Asked:
     return task.validation, task.test, behaviour.Config()
 
 
-def beauty(shop: str = "Beauty") -> Asked:
+def amazon(shop: str) -> Asked:
     """Leave-one-out, with words."""
     folder = Path(os.environ["HABITUE_DATA"]) / "amazon_s3rec"
     events, items = (pl.read_parquet(folder / f"{shop}_{part}.parquet") for part in ("sequences", "items"))
     task = protocols.leave_one_out(sequences.read(events, items), protocols.Settings())
     return task.validation, task.test, behaviour.SEQUENCE
-
-
-def sports() -> Asked:
-    """Leave-one-out, with words."""
-    return beauty("Sports_and_Outdoors")
 
 
 def ml_1m() -> Asked:
@@ -164,8 +159,8 @@ def main() -> int:
     sets: dict[str, tuple[str, Callable[[], Asked], bool]] = {
         "ml-100k": ("ML-100k", ml_100k, True),
         "online-retail": ("Online Retail", online_retail, False),
-        "beauty": ("Beauty", beauty, True),
-        "sports": ("Sports", sports, True),
+        "beauty": ("Beauty", lambda: amazon("Beauty"), True),
+        "sports": ("Sports", lambda: amazon("Sports_and_Outdoors"), True),
         "ml-1m": ("MovieLens-1M", ml_1m, True),
     }
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

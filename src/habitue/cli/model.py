@@ -25,7 +25,8 @@ def train(
     import habitue
     from habitue.serve import registry
 
-    trained = habitue.open(workspace).train(as_of=as_of)
+    shop = habitue.open(workspace)
+    trained = shop.train(as_of=as_of)
     if json:
         print_json({"folder": str(trained.folder), **trained.manifest})
         return
@@ -35,6 +36,6 @@ def train(
     if new := trained.manifest.get("newcomers"):
         typer.echo(new)
     typer.echo(f"Trained as of {trained.manifest['as_of']}. Weights of the views: {views}.\nKept in {trained.folder}")
-    answers = registry.current(trained.folder.parents[1])
+    answers = registry.current(shop.space.models)
     if answers is not None and answers != trained.folder:
         typer.echo(f"{answers.name} goes on answering until: habitue models promote {trained.folder.name}")

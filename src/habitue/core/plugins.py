@@ -53,5 +53,6 @@ def _defined(places: list[Path], name: str) -> set[str]:
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 found |= {one.asname or one.name for one in node.names}
             else:
-                found |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+                names = (one for one in ast.walk(node) if isinstance(one, ast.Name))
+                found |= {one.id for one in names if isinstance(one.ctx, ast.Store)}
     return found

@@ -202,7 +202,7 @@ def rank_weights(worth: Callable[[Doubles], Doubles], count: int) -> Doubles:
     Of FEW customers or less one climb would learn by heart: there it is the mean of BAGS climbs, each on as many
     customers drawn from them with replacement (bagging: Breiman 1996). The largest weight becomes 1.
     """
-    met: dict[bytes, Doubles] = {}  # the climbs come by the same weights
+    met: dict[bytes, Doubles] = {}  # several climbs try the same weights
 
     def told(weights: Doubles) -> Doubles:
         key = weights.tobytes()
@@ -210,20 +210,20 @@ def rank_weights(worth: Callable[[Doubles], Doubles], count: int) -> Doubles:
             met[key] = worth(weights)
         return met[key]
 
-    def climbed(drawn: Ints) -> Doubles:
-        found = _climbed(lambda weights: float(told(weights)[drawn].sum()), count)
+    def found_on(drawn: Ints) -> Doubles:
+        found = _highest(lambda weights: float(told(weights)[drawn].sum()), count)
         return found / (found.sum() or 1.0)
 
     customers, rng = len(told(np.ones(count))), np.random.default_rng(0)
     draws = [np.arange(customers)]
     if customers <= FEW:
         draws = [np.sort(rng.integers(0, customers, customers)) for _ in range(BAGS)]
-    weights: Doubles = np.mean([climbed(drawn) for drawn in draws], axis=0)
+    weights: Doubles = np.mean([found_on(drawn) for drawn in draws], axis=0)
     return weights / (weights.max() or 1.0)
 
 
-def _climbed(gain: Callable[[Doubles], float], count: int) -> Doubles:
-    """Climb from equal weights and from the best view alone, one weight at a time over TRIED, until nothing helps.
+def _highest(gain: Callable[[Doubles], float], count: int) -> Doubles:
+    """Return the better end of two climbs: from equal weights, and from the best view alone.
 
     Where one view is far ahead the climb from equal weights ends below it.
     """
@@ -232,6 +232,7 @@ def _climbed(gain: Callable[[Doubles], float], count: int) -> Doubles:
 
 
 def _climb(gain: Callable[[Doubles], float], weights: Doubles) -> Doubles:
+    """Change one weight at a time to one of TRIED until nothing helps."""
     best = gain(weights)
     for _ in range(SWEEPS):
         before = weights.copy()

@@ -35,7 +35,7 @@ from habitue.model.past import (
 
 ANSWERS = frozenset({"rank"})
 
-DENSE = 0.05  # share of the pairs of products that occur
+DENSE = 0.05  # share of the pairs that occur, from which on they are multiplied as dense blocks; LOG.md, "a grocer"
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ class State:
 
 
 def fit(past: Past, config: Config, *, runtime: Runtime) -> State:  # noqa: ARG001  nothing random
-    """Solve for the table: I^3 multiplications in float32 and I x the pairs that occur; I is at most `most`.
+    """Solve for the table: I^3 multiplications in float32 and I x the pairs that occur, or I^3 again where many do.
 
-    Held are the table, 4 I^2 bytes, and the pairs that occur, 8 bytes each.
+    I is at most `most`. Held are the table, 4 I^2 bytes, and the pairs that occur, 8 bytes each.
 
     Raises ModelError, which names a ridge that is too small.
     """
